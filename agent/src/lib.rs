@@ -1,0 +1,1 @@
+//! The daemon and the operator's command line: wires everything, owns the loop.

@@ -1,0 +1,1 @@
+//! Kubernetes resource types (CRDs) and their one conversion into core types.

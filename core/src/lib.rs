@@ -1,0 +1,1 @@
+//! The decisions of portwright. Pure: no runtime, no files, no clock, no logger.

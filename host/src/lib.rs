@@ -1,0 +1,1 @@
+//! The only crate that touches sysfs, netlink, devlink, udev and drivers.

@@ -1,0 +1,1 @@
+//! OVSDB client (module `ovsdb`) and typed vswitch operations.

@@ -1,0 +1,1 @@
+//! End-to-end tests, fixtures and the SR-IOV lab.

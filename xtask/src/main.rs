@@ -1,0 +1,2 @@
+//! Set-up, demo, test, lab, codegen, tidy, bench, image and ci: what is done to the project rather than by it.
+fn main() {}
