@@ -1,0 +1,87 @@
+//! What is in the way. One vocabulary for conditions, metrics, logs and `docs/errors.md`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Object;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// Why something that is wanted is not done. The variant's name is the condition's reason, the metric's label,
+        /// the log's `reason` field and a heading in `docs/errors.md`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Reason { $($(#[$doc])* $name,)+ }
+
+        impl Reason {
+            /// All reasons.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
+
+            /// The variant's name.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A VF that the change would touch is held by a pod, process or network namespace.
+    VfInUse,
+    /// More VFs are wanted than the function offers.
+    TooManyVfs,
+    /// No PF answers to the selector.
+    PfMissing,
+    /// The PF has no driver.
+    PfNoDriver,
+    /// The PF or its driver cannot do it.
+    PfUnsupported,
+    /// The node is reached over it.
+    ManagementPath,
+    /// VFIO is wanted and no IOMMU translates.
+    NoIommu,
+    /// The VF shares its IOMMU group with functions that do not go to VFIO.
+    IommuGroupShared,
+    /// The wanted driver is neither registered nor loadable.
+    DriverMissing,
+    /// The firmware offers no or fewer VFs; it is configured outside of the kernel.
+    FirmwareLimit,
+    /// The number of VFs is somebody else's business and is not what is wanted.
+    ExternallyManaged,
+    /// The policy or the command forbids disruption.
+    NeedsDisruption,
+    /// Only the daemon in a cluster can do it.
+    NeedsCluster,
+    /// Two policies of equal priority, or two entries of one policy, want the same thing.
+    PolicyConflict,
+    /// Verified after the run and not what was written.
+    NotReadBack,
+    /// A write has not returned; the PF is left alone until it does.
+    Stuck,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One obstacle.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Blocked {
+    /// What it is about.
+    pub object: Object,
+    /// Which obstacle.
+    pub reason: Reason,
+    /// What was found, as a clause without full stop.
+    pub message: String,
+    /// What to do about it, as a clause without full stop.
+    pub hint: String,
+}
+
+impl Blocked {
+    /// Makes an obstacle.
+    pub fn new(object: Object, reason: Reason, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Blocked { object, reason, message: message.into(), hint: hint.into() }
+    }
+}

@@ -1,0 +1,155 @@
+//! How a plan is carried out and verified, over any node: the real one, or the simulated one in tests.
+//!
+//! A failure stops the PF (or bridge) that it happened on, not the node. After the last step the node is observed and
+//! planned again; an empty plan is the only definition of "done".
+
+use crate::desired::Desired;
+use crate::id::Object;
+use crate::observed::Observed;
+use crate::plan::{Plan, plan};
+use crate::profile::Profiles;
+use crate::step::Step;
+
+/// A node: the only trait over the system. If `run` holds an interesting `if`, it belongs in [`plan`].
+pub trait Node {
+    /// Why something could not be observed or done.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Looks at the whole node.
+    fn observe(&mut self) -> Result<Observed, Self::Error>;
+
+    /// Carries out one step, after checking that its `from` still holds.
+    fn run(&mut self, step: &Step) -> Result<(), RunError<Self::Error>>;
+}
+
+/// How a step did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError<E: std::error::Error + 'static> {
+    /// What the step expects is no longer there; the node is planned again.
+    #[error("the node has changed since it was planned: {found}")]
+    Stale {
+        /// What was found instead.
+        found: String,
+    },
+    /// It was tried and failed.
+    #[error("{0}")]
+    Failed(#[source] E),
+}
+
+/// How one step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Tried and failed: the whole chain of causes, once.
+    Failed {
+        /// The chain, joined by `: `.
+        why: String,
+    },
+    /// Not tried.
+    Skipped {
+        /// Because of what.
+        because: String,
+    },
+}
+
+/// A step and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepReport {
+    /// The step.
+    pub step: Step,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What an apply did, and what is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The steps in the order of the plan.
+    pub steps: Vec<StepReport>,
+    /// The plan made afterwards; without steps and obstacles the node has converged.
+    pub after: Plan,
+}
+
+impl Report {
+    /// Whether every step was done and nothing is left to do or in the way.
+    pub fn converged(&self) -> bool {
+        self.after.steps.is_empty() && self.after.blocked.is_empty()
+    }
+}
+
+/// What is told while a plan is carried out.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A step begins; position from 1 and number of steps.
+    Begins(usize, usize, &'a Step),
+    /// A step has ended.
+    Ended(usize, usize, &'a StepReport),
+    /// The node is observed and planned again.
+    Verifies,
+}
+
+/// Runs the steps of a plan in order. A failure skips the later steps of the same PF; a failure on the node itself (the
+/// udev rule) skips all.
+pub fn run_steps<N: Node>(node: &mut N, plan: &Plan, tell: &mut dyn FnMut(Progress<'_>)) -> Vec<StepReport> {
+    let mut reports: Vec<StepReport> = Vec::with_capacity(plan.steps.len());
+    let total = plan.steps.len();
+    for (position, step) in plan.steps.iter().enumerate().map(|(index, step)| (index + 1, step)) {
+        let hindered = reports.iter().find(|earlier| hinders(earlier, step));
+        let outcome = match hindered {
+            Some(earlier) => Outcome::Skipped { because: because(earlier) },
+            None => {
+                tell(Progress::Begins(position, total, step));
+                match node.run(step) {
+                    Ok(()) => Outcome::Done,
+                    Err(error) => Outcome::Failed { why: chain(&error) },
+                }
+            }
+        };
+        let report = StepReport { step: step.clone(), outcome };
+        tell(Progress::Ended(position, total, &report));
+        reports.push(report);
+    }
+    reports
+}
+
+/// Plans, applies and verifies once.
+pub fn apply<N: Node>(
+    node: &mut N,
+    desired: &Desired,
+    profiles: &Profiles,
+    first: &Plan,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<Report, N::Error> {
+    let steps = run_steps(node, first, tell);
+    tell(Progress::Verifies);
+    let after = plan(&node.observe()?, desired, profiles);
+    Ok(Report { steps, after })
+}
+
+/// Whether an earlier step's end keeps a later one from being tried.
+fn hinders(earlier: &StepReport, step: &Step) -> bool {
+    let failed = matches!(earlier.outcome, Outcome::Failed { .. });
+    failed && (earlier.step.object == Object::Node || earlier.step.object.pf() == step.object.pf())
+}
+
+fn because(earlier: &StepReport) -> String {
+    format!("`{}` failed before", earlier.step)
+}
+
+/// The chain of causes, each once, joined by `: `.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if words != last {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        last = words;
+        source = cause.source();
+    }
+    text
+}

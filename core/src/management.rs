@@ -1,0 +1,151 @@
+//! The management path: the netdevs that the node is reached over. They are never touched unless the policy says so by
+//! name.
+//!
+//! It starts at the netdevs below a default route or below an address that counts (kubelet's node address, the local end
+//! of a session to the API server, of BGP or of SSH) and goes down through bonds, bridges, VLANs, macvlans and OVS bridges
+//! to the PCI functions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::id::PciAddress;
+use crate::observed::{Link, Observed, Session};
+
+/// API server port that counts without configuration.
+const API_SERVER: u16 = 6443;
+/// BGP (RFC 4271).
+const BGP: u16 = 179;
+/// SSH (RFC 4253).
+const SSH: u16 = 22;
+
+/// What the node is reached over, each with the reason as a clause (`carries the default route (IPv4) through bond0`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ManagementPath {
+    /// Netdevs.
+    pub netdevs: BTreeMap<String, String>,
+    /// PCI functions.
+    pub functions: BTreeMap<PciAddress, String>,
+}
+
+impl ManagementPath {
+    /// Why the function is protected, if it is.
+    pub fn why(&self, address: PciAddress) -> Option<&str> {
+        self.functions.get(&address).map(String::as_str)
+    }
+}
+
+/// Finds the management path.
+pub fn management_path(observed: &Observed) -> ManagementPath {
+    let mut path = ManagementPath::default();
+    for (name, why) in starts(observed) {
+        descend(observed, &name, &why, &mut path.netdevs);
+    }
+    for (name, why) in &path.netdevs {
+        if let Some(address) = observed.link(name).and_then(|link| link.pci).or_else(|| owner(observed, name))
+        {
+            path.functions.entry(address).or_insert_with(|| why.clone());
+        }
+    }
+    path
+}
+
+/// The function whose netdev it is, for documents whose `links` do not say so.
+fn owner(observed: &Observed, name: &str) -> Option<PciAddress> {
+    let has = |netdevs: &[crate::observed::Netdev]| netdevs.iter().any(|netdev| netdev.name == name);
+    let in_pf = |pf: &crate::observed::Pf| {
+        if has(&pf.netdevs) || pf.name.as_deref() == Some(name) {
+            return Some(pf.address);
+        }
+        pf.vfs.iter().find(|vf| has(&vf.netdevs) || vf.netdev.as_deref() == Some(name)).map(|vf| vf.address)
+    };
+    observed.pfs.iter().find_map(in_pf)
+}
+
+/// The netdevs where the path starts, with the reason.
+fn starts(observed: &Observed) -> BTreeMap<String, String> {
+    let evidence = &observed.management;
+    let mut starts = BTreeMap::new();
+    for route in &evidence.default_routes {
+        starts
+            .entry(route.interface.clone())
+            .or_insert_with(|| format!("carries the default route (IPv{})", route.family));
+    }
+    let mut by_address: BTreeMap<IpAddr, String> = BTreeMap::new();
+    for address in &evidence.node_addresses {
+        by_address.entry(*address).or_insert_with(|| format!("has the node's address {address}"));
+    }
+    for session in &evidence.sessions {
+        if let Some(what) = protected_session(session, &evidence.api_servers) {
+            by_address.entry(session.local).or_insert(what);
+        }
+    }
+    for link in &observed.links {
+        for address in &link.addresses {
+            if let Some(why) = by_address.get(address) {
+                starts.entry(link.name.clone()).or_insert_with(|| why.clone());
+            }
+        }
+    }
+    starts
+}
+
+/// What makes a session count, if anything does.
+fn protected_session(session: &Session, api_servers: &[(IpAddr, u16)]) -> Option<String> {
+    let remote = session.remote;
+    if session.remote_port == API_SERVER || api_servers.contains(&(remote, session.remote_port)) {
+        Some(format!("carries a session to the API server {remote}:{}", session.remote_port))
+    } else if session.remote_port == BGP || session.local_port == BGP {
+        Some(format!("carries a BGP session with {remote}"))
+    } else if session.local_port == SSH {
+        Some(format!("carries an SSH session from {remote}"))
+    } else {
+        None
+    }
+}
+
+/// Adds a netdev and everything below it.
+fn descend(observed: &Observed, name: &str, why: &str, found: &mut BTreeMap<String, String>) {
+    let mut due = vec![(name.to_owned(), why.to_owned())];
+    while let Some((name, why)) = due.pop() {
+        if found.contains_key(&name) {
+            continue;
+        }
+        let below_why = if why.contains(" through ") { why.clone() } else { format!("{why} through {name}") };
+        for lower in lowers(observed, &name) {
+            due.push((lower, below_why.clone()));
+        }
+        found.insert(name, why);
+    }
+}
+
+/// What a netdev is made of.
+fn lowers(observed: &Observed, name: &str) -> BTreeSet<String> {
+    let mut lowers: BTreeSet<String> = observed
+        .links
+        .iter()
+        .filter(|link| link.master.as_deref() == Some(name))
+        .map(|link| link.name.clone())
+        .collect();
+    let link = observed.link(name);
+    lowers.extend(link.into_iter().flat_map(|link| link.lowers.iter().cloned()));
+    match &observed.ovs {
+        Some(ovs) => {
+            for interfaces in ovs.bridges.values().filter(|list| list.iter().any(|port| port == name)) {
+                lowers.extend(interfaces.iter().cloned());
+                lowers.extend(interfaces.iter().filter_map(|port| ovs.patches.get(port).cloned()));
+            }
+        }
+        // Until OVSDB is read nobody knows which port belongs to which bridge, so all of them count.
+        None if link.is_some_and(is_ovs_internal) => {
+            let ports = observed.links.iter().filter(|link| link.master.as_deref() == Some("ovs-system"));
+            lowers.extend(ports.map(|link| link.name.clone()));
+        }
+        None => {}
+    }
+    lowers
+}
+
+/// Whether the netdev is an internal port of the OVS kernel datapath.
+fn is_ovs_internal(link: &Link) -> bool {
+    link.kind.as_deref() == Some("openvswitch")
+}
