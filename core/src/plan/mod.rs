@@ -1,5 +1,25 @@
-//! The plan (under construction).
-use crate::{Blocked, Observed, Profiles, Step, desired::Desired, id::Object};
+//! The plan: what would be done to the node, in order, and everything that is in the way.
+//!
+//! [`plan`] is pure and total. It first binds policies to PFs ([`bind`]), then plans each PF: what concerns the PF itself
+//! ([`pf`]), whether its VFs can be made at all ([`preflight`]), and each VF ([`vf`]). What a policy may disrupt is decided
+//! in one place ([`gate`]). Every prefix of the steps is a safe place to stop.
+
+mod bind;
+mod gate;
+pub mod json;
+mod pf;
+mod preflight;
+pub mod text;
+mod vf;
+
+use crate::blocked::{Blocked, Reason};
+use crate::desired::Desired;
+use crate::id::{Object, PciAddress};
+use crate::management::{ManagementPath, management_path};
+use crate::observed::Observed;
+use crate::profile::Profiles;
+use crate::step::{Change, Disruption, Step};
+use crate::udev_rule;
 
 /// What would be done, and what is in the way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +32,13 @@ pub struct Plan {
     pub unknown: Vec<Unknown>,
     /// What the plan looked at, with how it is called in text.
     pub subjects: Vec<Subject>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do, nothing in the way and nothing that could not be told.
+    pub fn in_sync(&self) -> bool {
+        self.steps.is_empty() && self.blocked.is_empty() && self.unknown.is_empty()
+    }
 }
 
 /// A wish whose present value is unknown.
@@ -36,7 +63,86 @@ pub struct Subject {
     pub notes: Vec<String>,
 }
 
-/// Plans.
-pub fn plan(_observed: &Observed, _desired: &Desired, _profiles: &Profiles) -> Plan {
-    Plan::default()
+/// What planning one PF yields.
+#[derive(Debug, Default)]
+struct Findings {
+    steps: Vec<Step>,
+    blocked: Vec<Blocked>,
+    unknown: Vec<Unknown>,
+    notes: Vec<String>,
+}
+
+impl Findings {
+    fn step(&mut self, object: Object, change: Change, disruption: Disruption, force: bool) {
+        self.steps.push(Step { object, change, disruption, force });
+    }
+
+    fn unknown(&mut self, object: Object, what: &str) {
+        self.unknown.push(Unknown { object, what: what.to_owned() });
+    }
+}
+
+/// What all PFs are planned with.
+struct Context<'a> {
+    observed: &'a Observed,
+    management: ManagementPath,
+    /// A PF on which a write has not returned: it holds a lock that all SR-IOV writes of the node need.
+    stuck: Option<PciAddress>,
+}
+
+/// Plans what leads from the observed node to the wanted one.
+pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan {
+    let context = Context {
+        observed,
+        management: management_path(observed),
+        stuck: observed.pfs.iter().find(|pf| pf.stuck.is_some()).map(|pf| pf.address),
+    };
+    let bindings = bind::bind(observed, desired);
+    let mut plan = Plan { blocked: bindings.blocked, ..Plan::default() };
+    for (pf, bound) in &bindings.bound {
+        let (profile, matched) = profiles.find(pf);
+        let mut findings = pf::plan_pf(&context, pf, bound.document, bound.entry, profile);
+        let name = pf.name.as_deref().unwrap_or("no netdev");
+        let profile = profile.map_or(crate::profile::GENERIC, |profile| profile.name.as_str());
+        let mut notes = bound.notes.clone();
+        notes.append(&mut findings.notes);
+        plan.subjects.push(Subject {
+            object: Object::Pci(pf.address),
+            heading: format!("{name}  (profile {profile}, {matched})"),
+            policy: bound.document.name.clone(),
+            notes,
+        });
+        plan.steps.append(&mut findings.steps);
+        plan.blocked.append(&mut findings.blocked);
+        plan.unknown.append(&mut findings.unknown);
+    }
+    add_udev_rule(&context, &mut plan);
+    plan
+}
+
+/// Puts the udev rule before the first creation of VFs.
+fn add_udev_rule(context: &Context<'_>, plan: &mut Plan) {
+    let creates = |step: &Step| matches!(step.change, Change::SetNumVfs { to, .. } if to > 0);
+    if !plan.steps.iter().any(creates) {
+        return;
+    }
+    let vfs = context.observed.pfs.iter().flat_map(|pf| pf.vfs.iter());
+    let keep =
+        vfs.map(|vf| vf.address).filter(|address| context.management.why(*address).is_some()).collect();
+    let wanted = udev_rule::content(&keep);
+    if context.observed.node.udev_rule.as_ref() != Some(&wanted) {
+        let change = Change::WriteUdevRule { from: context.observed.node.udev_rule.clone(), to: wanted };
+        plan.steps
+            .insert(0, Step { object: Object::Node, change, disruption: Disruption::None, force: false });
+    }
+}
+
+/// An obstacle on the management path.
+fn on_management_path(object: Object, name: &str, why: &str, what: &str) -> Blocked {
+    Blocked::new(
+        object,
+        Reason::ManagementPath,
+        format!("{name} {why}; {what} could cut the node off"),
+        "move the node's own traffic to another port, or set `allowManagementPath: true` on this NIC entry",
+    )
 }

@@ -1,0 +1,426 @@
+//! One PF: its link, MTU, e-switch and number of VFs, in the only order that works on every known driver.
+//!
+//! PF up before VF drivers probe; MTU raised first and lowered last; autoprobe off around the creation so that each VF is
+//! probed once, with its MAC in place; e-switch where its driver allows it.
+
+use super::gate::{Request, gate};
+use super::{Context, Findings, on_management_path};
+use crate::blocked::{Blocked, Reason};
+use crate::desired::{Document, EswitchMode, NicEntry};
+use crate::fact::{Absence, Fact};
+use crate::id::{Object, VfRef};
+use crate::observed::Pf;
+use crate::profile::{Configure, EswitchOrder, Profile};
+use crate::step::{Change, Disruption};
+use crate::usage::{Use, uses};
+
+/// What one PF is planned with.
+pub(super) struct PfPlanner<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) pf: &'a Pf,
+    pub(super) document: &'a Document,
+    pub(super) entry: &'a NicEntry,
+    pub(super) profile: Option<&'a Profile>,
+}
+
+/// What is to be changed on the PF as a whole.
+struct Remake {
+    /// VFs now.
+    current: u16,
+    /// VFs wanted.
+    target: u16,
+    /// E-switch change, if one is wanted and possible.
+    eswitch: Option<(EswitchMode, EswitchMode)>,
+    /// When the e-switch can be changed.
+    order: EswitchOrder,
+    /// Whether all VFs are made anew.
+    recreate: bool,
+    /// Whether VFs in use are taken from pods and namespaces.
+    force: bool,
+}
+
+/// Plans one PF.
+pub(super) fn plan_pf<'a>(
+    context: &'a Context<'a>,
+    pf: &'a Pf,
+    document: &'a Document,
+    entry: &'a NicEntry,
+    profile: Option<&'a Profile>,
+) -> Findings {
+    let planner = PfPlanner { context, pf, document, entry, profile };
+    let mut findings = Findings::default();
+    let object = Object::Pci(pf.address);
+    if let Some(stuck) = &pf.stuck {
+        let hint = "find and end what holds its VFs; a reboot is the last resort";
+        findings.blocked.push(Blocked::new(object, Reason::Stuck, stuck.clone(), hint));
+    } else if pf.driver.is_none() {
+        let hint = "load or bind the NIC's driver on the host";
+        findings.blocked.push(Blocked::new(object, Reason::PfNoDriver, "no driver is bound to it", hint));
+    } else {
+        planner.plan(&mut findings);
+    }
+    findings
+}
+
+impl PfPlanner<'_> {
+    fn plan(&self, findings: &mut Findings) {
+        let mut own = Findings::default();
+        self.plan_up(&mut own);
+        let lowering = self.plan_mtu(&mut own);
+        let target = self.target(&mut own);
+        let eswitch = self.eswitch_change(&mut own);
+        let current = self.pf.num_vfs();
+        let order = self.eswitch_order();
+        let order_recreates = eswitch.is_some() && order == EswitchOrder::WithoutVfs && current > 0;
+        let recreate = target != current || order_recreates;
+        let mut ahead = Findings::default();
+        self.check_drivers(&mut ahead, target);
+        self.check_attributes(&mut ahead, target);
+        if recreate {
+            self.check_number(&mut ahead, target);
+            self.check_callback(&mut ahead, target);
+        }
+        let mut remake = Remake { current, target, eswitch, order, recreate, force: false };
+        let touches = recreate || remake.eswitch.is_some();
+        if touches {
+            match self.may_remake(&remake) {
+                Ok(force) => remake.force = force,
+                Err(mut obstacles) => ahead.blocked.append(&mut obstacles),
+            }
+        }
+        let hindered = touches && !(ahead.blocked.is_empty() && own.blocked.is_empty());
+        let protected = self.protect(&mut own, &lowering, touches && !hindered, &remake);
+        // Modules are loaded even where nothing is remade: a VF may only lack its driver.
+        findings.blocked.append(&mut own.blocked);
+        findings.unknown.append(&mut own.unknown);
+        if !protected {
+            findings.steps.append(&mut own.steps);
+        }
+        let stop = hindered || (protected && touches);
+        if !stop {
+            findings.steps.append(&mut ahead.steps);
+            if touches {
+                self.plan_remake(findings, &remake);
+            }
+            self.plan_vfs(findings, &remake);
+        }
+        if !recreate {
+            self.plan_autoprobe_restore(findings);
+        }
+        if let (false, Some(change)) = (protected, lowering) {
+            findings.step(Object::Pci(self.pf.address), change, Disruption::None, false);
+        }
+        findings.blocked.append(&mut ahead.blocked);
+        findings.unknown.append(&mut ahead.unknown);
+        self.note_untested(findings);
+    }
+
+    fn plan_vfs(&self, findings: &mut Findings, remake: &Remake) {
+        let unbound = remake.eswitch.is_some() && remake.order == EswitchOrder::VfsUnbound;
+        for index in 0..remake.target {
+            if remake.recreate {
+                self.plan_new_vf(findings, index);
+            } else if let Some(vf) = self.pf.vf(index) {
+                self.plan_existing_vf(findings, vf, unbound);
+            }
+        }
+    }
+
+    fn note_untested(&self, findings: &mut Findings) {
+        match self.profile {
+            None => findings
+                .notes
+                .push("untested hardware: no profile fits, generic behaviour is used".to_owned()),
+            Some(profile) if profile.tested.is_none() => {
+                findings
+                    .notes
+                    .push(format!("untested hardware: profile {} comes from sources only", profile.name));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The number of VFs to have. For an externally managed PF it is what is there.
+    fn target(&self, own: &mut Findings) -> u16 {
+        let current = self.pf.num_vfs();
+        if !self.entry.externally_managed {
+            return self.entry.vfs.unwrap_or(current);
+        }
+        if let Some(wanted) = self.entry.vfs.filter(|wanted| *wanted > current) {
+            own.blocked.push(Blocked::new(
+                Object::Pci(self.pf.address),
+                Reason::ExternallyManaged,
+                format!(
+                    "{wanted} VFs are wanted, {current} exist, and `externallyManaged` forbids making any"
+                ),
+                "let the external manager make them, or take `externallyManaged` away",
+            ));
+        }
+        current
+    }
+
+    fn plan_up(&self, own: &mut Findings) {
+        let Some(netdev) = self.pf.netdev() else { return };
+        let object = Object::Pci(self.pf.address);
+        match netdev.up {
+            Fact::Known(true) | Fact::Absent(Absence::Unsupported) => {}
+            Fact::Known(false) => {
+                let wants_rate = self.entry.groups.iter().any(|group| group.tx_rate.is_some());
+                let needs = self.profile.and_then(|profile| profile.rate_needs_carrier.as_ref());
+                let wait = self.profile.and_then(|profile| profile.carrier_deadline_ms.as_ref());
+                let waits = wants_rate && needs.is_some_and(|needs| needs.value);
+                let wait_carrier_ms = if waits { wait.map_or(5_000, |wait| wait.value) } else { 0 };
+                own.step(object, Change::SetPfUp { wait_carrier_ms }, Disruption::None, false);
+            }
+            Fact::Absent(Absence::Unknown) => own.unknown(object, "link state"),
+        }
+    }
+
+    /// Plans raising the MTU; a lowering is given back, because it comes last.
+    fn plan_mtu(&self, own: &mut Findings) -> Option<Change> {
+        let object = Object::Pci(self.pf.address);
+        let Some(netdev) = self.pf.netdev() else {
+            if self.entry.mtu.is_some() && self.pf.name.is_none() {
+                own.blocked.push(
+                    self.unsupported("an MTU is wanted and it has no netdev".to_owned(), "leave `mtu` out"),
+                );
+            }
+            return None;
+        };
+        let wish = self.entry.mtu.or(self.entry.largest_group_mtu())?;
+        let Some(current) = netdev.mtu.known().copied() else {
+            own.unknown(object, "MTU");
+            return None;
+        };
+        // A group's MTU raises the PF's but never lowers it.
+        let target = if self.entry.mtu.is_some() { wish } else { wish.max(current) };
+        if target > current {
+            own.step(object, Change::SetPfMtu { from: current, to: target }, Disruption::None, false);
+        } else if target < current {
+            let larger = |vf: &&crate::observed::Vf| {
+                vf.netdevs.first().is_none_or(|netdev| netdev.mtu.known().is_none_or(|mtu| *mtu > target))
+            };
+            let users =
+                self.users().into_iter().filter(|(vf, _)| self.pf.vf(vf.index).as_ref().is_some_and(larger));
+            let request = Request {
+                object,
+                what: "lowering the port's MTU",
+                consequence: "drop its larger frames",
+                alternative: Some(format!("keep mtu at {current}")),
+                disruption: Disruption::None,
+                users: users.collect(),
+            };
+            match gate(self.document.disruption, request) {
+                Ok(_) => return Some(Change::SetPfMtu { from: current, to: target }),
+                Err(mut obstacles) => own.blocked.append(&mut obstacles),
+            }
+        }
+        None
+    }
+
+    fn eswitch_order(&self) -> EswitchOrder {
+        // Without VFs is the order that every driver accepts.
+        self.profile
+            .and_then(|profile| profile.eswitch_order.as_ref())
+            .map_or(EswitchOrder::WithoutVfs, |order| order.value)
+    }
+
+    fn eswitch_change(&self, own: &mut Findings) -> Option<(EswitchMode, EswitchMode)> {
+        let wish = self.entry.eswitch?;
+        match self.pf.eswitch {
+            Fact::Known(mode) if mode == wish => None,
+            Fact::Known(mode) if self.entry.externally_managed => {
+                own.blocked.push(Blocked::new(
+                    Object::Pci(self.pf.address),
+                    Reason::ExternallyManaged,
+                    format!("e-switch mode {wish} is wanted, it is {mode}, and `externallyManaged` forbids changing it"),
+                    "let the external manager change it, or take `externallyManaged` away",
+                ));
+                None
+            }
+            Fact::Known(mode) => Some((mode, wish)),
+            Fact::Absent(Absence::Unknown) => {
+                own.unknown(Object::Pci(self.pf.address), "e-switch mode");
+                None
+            }
+            // A driver without e-switch modes is what legacy means.
+            Fact::Absent(Absence::Unsupported) if wish == EswitchMode::Legacy => None,
+            Fact::Absent(Absence::Unsupported) => {
+                let what =
+                    format!("e-switch mode {wish} is wanted and driver {} has no e-switch", self.driver());
+                own.blocked.push(self.unsupported(what, "leave `eswitch` out for this NIC"));
+                None
+            }
+        }
+    }
+
+    fn check_callback(&self, ahead: &mut Findings, target: u16) {
+        if target == self.pf.num_vfs() {
+            return;
+        }
+        let how = match self.profile.and_then(|profile| profile.configure.as_ref()).map(|how| how.value) {
+            None | Some(Configure::Sysfs) => return,
+            Some(Configure::ModuleParameter) => "a module parameter",
+            Some(Configure::External) => "firmware or management software",
+        };
+        let what = format!(
+            "driver {} takes the number of VFs from {how}, not from the kernel's file",
+            self.driver()
+        );
+        ahead.blocked.push(self.unsupported(what, "make the VFs that way and set `externallyManaged: true`"));
+    }
+
+    /// Whether the VFs may be made anew or the e-switch changed; the answer says whether by force.
+    fn may_remake(&self, remake: &Remake) -> Result<bool, Vec<Blocked>> {
+        if let Some(stuck) = self.context.stuck {
+            let hint = "wait until that write has returned";
+            let what =
+                format!("a write on {stuck} has not returned and holds a lock that every such write needs");
+            return Err(vec![Blocked::new(Object::Pci(self.pf.address), Reason::Stuck, what, hint)]);
+        }
+        let (what, consequence) = if remake.recreate {
+            ("resizing", "remove it")
+        } else {
+            ("changing the e-switch mode", "cut it off")
+        };
+        let keep = (remake.target != remake.current).then(|| format!("keep vfs at {}", remake.current));
+        gate(
+            self.document.disruption,
+            Request {
+                object: Object::Pci(self.pf.address),
+                what,
+                consequence,
+                alternative: keep,
+                disruption: Disruption::Pf,
+                users: self.users(),
+            },
+        )
+    }
+
+    /// The VFs in use.
+    fn users(&self) -> Vec<(VfRef, Vec<Use>)> {
+        let vfs = self.pf.vfs.iter().map(|vf| VfRef { pf: self.pf.address, index: vf.index });
+        vfs.map(|vf| (vf, uses(self.context.observed, vf))).filter(|(_, uses)| !uses.is_empty()).collect()
+    }
+
+    /// Says what the management path forbids. The answer is whether the PF itself is left alone.
+    fn protect(&self, own: &mut Findings, lowering: &Option<Change>, remakes: bool, remake: &Remake) -> bool {
+        if self.entry.allow_management_path {
+            return false;
+        }
+        let mut forbidden: Vec<String> = own.steps.iter().map(|step| words(&step.change)).collect();
+        forbidden.extend(lowering.iter().map(words));
+        if remakes && remake.recreate {
+            forbidden.push(format!("set VFs {} → {}", remake.current, remake.target));
+        }
+        if let (true, Some((from, to))) = (remakes, remake.eswitch) {
+            forbidden.push(format!("set e-switch {from} → {to}"));
+        }
+        if forbidden.is_empty() {
+            return false;
+        }
+        let object = Object::Pci(self.pf.address);
+        let name = self.pf.name.as_deref().unwrap_or("it");
+        if let Some(why) = self.context.management.why(self.pf.address) {
+            own.blocked.push(on_management_path(object, name, why, &format!("`{}`", forbidden.join("`, `"))));
+            return true;
+        }
+        let on_path = self.pf.vfs.iter().find_map(|vf| Some((vf, self.context.management.why(vf.address)?)));
+        if let (true, Some((vf, why))) = (remakes, on_path) {
+            own.blocked.push(on_management_path(
+                object,
+                &format!("VF {}", vf.index),
+                why,
+                "remaking the VFs",
+            ));
+            return true;
+        }
+        false
+    }
+
+    fn plan_remake(&self, findings: &mut Findings, remake: &Remake) {
+        let object = || Object::Pci(self.pf.address);
+        let steady = self.pf.saved_autoprobe.or(self.pf.autoprobe.known().copied());
+        let unbound_order = remake.eswitch.is_some() && remake.order == EswitchOrder::VfsUnbound;
+        let grouped = self.groups_below(remake.target).next().is_some();
+        let off = remake.recreate && remake.target > 0 && (grouped || unbound_order);
+        let mut count = remake.current;
+        let mut now = self.pf.autoprobe.known().copied();
+        let mut set_count = |findings: &mut Findings, to: u16| {
+            if to != count {
+                let change = Change::SetNumVfs { from: count, to };
+                findings.step(object(), change, Disruption::Pf, remake.force);
+                count = to;
+            }
+        };
+        let mut autoprobe = |findings: &mut Findings, to: Option<bool>| {
+            if let (Some(from), Some(to)) = (now, to)
+                && from != to
+            {
+                findings.step(object(), Change::SetAutoprobe { from, to }, Disruption::None, false);
+                now = Some(to);
+            }
+        };
+        if let (Some((from, to)), EswitchOrder::WithoutVfs) = (remake.eswitch, remake.order) {
+            set_count(findings, 0);
+            findings.step(object(), Change::SetEswitch { from, to }, Disruption::Pf, remake.force);
+        }
+        if remake.recreate {
+            autoprobe(findings, if off { Some(false) } else { steady });
+            set_count(findings, remake.target);
+        }
+        autoprobe(findings, steady);
+        match (remake.eswitch, remake.order) {
+            (Some((from, to)), EswitchOrder::VfsUnbound | EswitchOrder::Any) => {
+                if !remake.recreate && remake.order == EswitchOrder::VfsUnbound {
+                    self.plan_unbinding(findings, remake.force);
+                }
+                findings.step(object(), Change::SetEswitch { from, to }, Disruption::Pf, remake.force);
+            }
+            (Some(_), EswitchOrder::WithoutVfs) | (None, _) => {}
+        }
+    }
+
+    fn plan_unbinding(&self, findings: &mut Findings, force: bool) {
+        for vf in &self.pf.vfs {
+            if let Some(from) = &vf.driver {
+                let object = Object::Vf(VfRef { pf: self.pf.address, index: vf.index });
+                findings.step(object, Change::UnbindVf { from: from.clone() }, Disruption::Vf, force);
+            }
+        }
+    }
+
+    /// Puts autoprobe back after a crash between switching it off and back on.
+    fn plan_autoprobe_restore(&self, findings: &mut Findings) {
+        let already = findings.steps.iter().any(|step| matches!(step.change, Change::SetAutoprobe { .. }));
+        if let (false, Some(to), Some(from)) =
+            (already, self.pf.saved_autoprobe, self.pf.autoprobe.known().copied())
+            && from != to
+        {
+            findings.step(
+                Object::Pci(self.pf.address),
+                Change::SetAutoprobe { from, to },
+                Disruption::None,
+                false,
+            );
+        }
+    }
+
+    /// The kernel's driver for this PF's VFs, if it is known.
+    pub(super) fn vf_driver(&self) -> Option<&str> {
+        self.profile?.vf_driver.as_ref().map(|driver| driver.value.as_str())
+    }
+
+    pub(super) fn driver(&self) -> &str {
+        self.pf.driver.as_deref().unwrap_or("(none)")
+    }
+
+    pub(super) fn unsupported(&self, message: String, hint: &str) -> Blocked {
+        Blocked::new(Object::Pci(self.pf.address), Reason::PfUnsupported, message, hint)
+    }
+}
+
+fn words(change: &Change) -> String {
+    let (from, to) = change.texts();
+    format!("{} {from} → {to}", change.words())
+}

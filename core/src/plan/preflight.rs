@@ -1,0 +1,186 @@
+//! Whether what is wanted of a PF's VFs can be done at all: found out before the first VF is made.
+
+use std::collections::BTreeMap;
+
+use super::Findings;
+use super::pf::PfPlanner;
+use crate::blocked::{Blocked, Reason};
+use crate::desired::{DriverWish, VfGroup, VlanProtocol};
+use crate::id::Object;
+use crate::profile::VfAttribute;
+use crate::step::{Change, Disruption};
+
+/// Whether a driver gives devices to user space through VFIO, which needs an IOMMU.
+pub(super) fn is_vfio(driver: &str) -> bool {
+    driver.contains("vfio")
+}
+
+impl PfPlanner<'_> {
+    /// Whether so many VFs can be had.
+    pub(super) fn check_number(&self, findings: &mut Findings, target: u16) {
+        let pf = self.pf;
+        let object = Object::Pci(pf.address);
+        let firmware =
+            self.profile.and_then(|profile| profile.firmware_hint.as_ref()).map(|hint| hint.value.as_str());
+        let limit = self.profile.and_then(|profile| profile.max_vfs.as_ref()).map(|max| max.value);
+        if target > 0 && pf.total_vfs == 0 {
+            findings.blocked.push(Blocked::new(
+                object,
+                Reason::FirmwareLimit,
+                format!("{target} VFs are wanted and the firmware offers none (sriov_totalvfs is 0)"),
+                firmware.unwrap_or("enable SR-IOV in the NIC's firmware or in the BIOS setup"),
+            ));
+        } else if target > pf.total_vfs {
+            findings.blocked.push(Blocked::new(
+                object,
+                Reason::TooManyVfs,
+                format!("{target} VFs are wanted and the function offers {} (sriov_totalvfs)", pf.total_vfs),
+                firmware.map_or_else(|| format!("set vfs to {} or less", pf.total_vfs), ToOwned::to_owned),
+            ));
+        } else if let Some(limit) = limit.filter(|limit| target > *limit) {
+            findings.blocked.push(Blocked::new(
+                object,
+                Reason::TooManyVfs,
+                format!("{target} VFs are wanted and this NIC family can have {limit} per port"),
+                format!("set vfs to {limit} or less"),
+            ));
+        }
+    }
+
+    /// Whether the groups' drivers can be had; modules that have to be loaded become steps.
+    pub(super) fn check_drivers(&self, findings: &mut Findings, target: u16) {
+        let mut wanted: BTreeMap<&str, &VfGroup> = BTreeMap::new();
+        for group in self.groups_below(target) {
+            if let Some(driver) = self.driver_of(group) {
+                wanted.entry(driver).or_insert(group);
+            }
+        }
+        for (driver, group) in wanted {
+            if is_vfio(driver) {
+                self.check_iommu(findings, driver, group);
+            }
+            self.check_module(findings, driver, group);
+        }
+    }
+
+    /// The driver's name that a group wants, if it is known.
+    pub(super) fn driver_of<'b>(&'b self, group: &'b VfGroup) -> Option<&'b str> {
+        match &group.driver {
+            DriverWish::Named(driver) => Some(driver),
+            DriverWish::Kernel => self.vf_driver(),
+        }
+    }
+
+    fn check_iommu(&self, findings: &mut Findings, driver: &str, group: &VfGroup) {
+        let iommu = &self.context.observed.node.iommu;
+        if iommu.is(&false) {
+            findings.blocked.push(Blocked::new(
+                Object::Pci(self.pf.address),
+                Reason::NoIommu,
+                format!("VFs {} want {driver}, which needs an IOMMU, and none is on", group.vfs),
+                "enable VT-d or AMD-Vi in the BIOS and boot with `intel_iommu=on iommu=pt` (Intel) or `iommu=pt` (AMD)",
+            ));
+        } else if iommu.is_unknown() && self.somebody_lacks(driver) {
+            findings.unknown(Object::Node, "IOMMU");
+        }
+    }
+
+    /// Whether a VF still has to be bound to the driver.
+    fn somebody_lacks(&self, driver: &str) -> bool {
+        let has = |index: u16| self.pf.vf(index).is_some_and(|vf| vf.driver.as_deref() == Some(driver));
+        let wants = |group: &&VfGroup| self.driver_of(group) == Some(driver);
+        self.entry.groups.iter().filter(wants).flat_map(|group| group.vfs.iter()).any(|index| !has(index))
+    }
+
+    fn check_module(&self, findings: &mut Findings, driver: &str, group: &VfGroup) {
+        let node = &self.context.observed.node;
+        // A document without the lists (written by hand) says nothing about drivers.
+        let silent = node.drivers.is_empty() && node.modules.is_empty();
+        if silent || node.driver_loaded(driver) || !self.somebody_lacks(driver) {
+            return;
+        }
+        let module = crate::observed::module_name(driver);
+        let object = Object::Pci(self.pf.address);
+        if node.module_available(driver) && node.modprobe {
+            findings.step(object, Change::LoadModule { module }, Disruption::None, false);
+            return;
+        }
+        let hint = if node.module_available(driver) {
+            format!("run `modprobe {module}` on the host; no modprobe was found that could be run from here")
+        } else {
+            format!(
+                "install the package that has module {module} for kernel {}, then `modprobe {module}`",
+                node.kernel
+            )
+        };
+        findings.blocked.push(Blocked::new(
+            object,
+            Reason::DriverMissing,
+            format!("VFs {} want driver {driver}, which is not there", group.vfs),
+            hint,
+        ));
+    }
+
+    /// Whether the PF's driver takes the attributes that groups want.
+    pub(super) fn check_attributes(&self, findings: &mut Findings, target: u16) {
+        let taken = self.profile.and_then(|profile| profile.vf_attributes.as_ref()).map(|list| &list.value);
+        for group in self.groups_below(target) {
+            let wanted = wanted_attributes(group);
+            let Some(first) = wanted.first() else { continue };
+            if self.pf.netdev().is_none() && self.pf.name.is_none() {
+                findings.blocked.push(self.unsupported(
+                    format!(
+                        "VFs {} want {}, which is set through the PF's netdev, and it has none",
+                        group.vfs, first.1
+                    ),
+                    "leave the attribute out, or let the pod's CNI plugin set it on the VF itself",
+                ));
+                continue;
+            }
+            for (attribute, name) in &wanted {
+                if taken.is_some_and(|taken| !taken.contains(attribute)) {
+                    findings.blocked.push(self.unsupported(
+                        format!(
+                            "VFs {} want {name}, which driver {} does not take",
+                            group.vfs,
+                            self.driver()
+                        ),
+                        "leave the attribute out of this group",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The groups that have a VF below the number.
+    pub(super) fn groups_below(&self, target: u16) -> impl Iterator<Item = &VfGroup> {
+        self.entry.groups.iter().filter(move |group| group.vfs.iter().any(|index| index < target))
+    }
+}
+
+/// What a group wants through the PF's netdev, each with its name. A default MAC is not counted: it is set where it can be.
+fn wanted_attributes(group: &VfGroup) -> Vec<(VfAttribute, &'static str)> {
+    let vlan = group.vlan.filter(|vlan| vlan.id != 0);
+    let rate = group.tx_rate;
+    [
+        (group.macs == Some(crate::desired::MacPolicy::Stable), VfAttribute::Mac, "a stable MAC"),
+        (vlan.is_some(), VfAttribute::Vlan, "a VLAN"),
+        (
+            vlan.is_some_and(|vlan| vlan.protocol == VlanProtocol::Dot1ad),
+            VfAttribute::VlanDot1ad,
+            "VLAN protocol 802.1ad",
+        ),
+        (group.spoof_check.is_some(), VfAttribute::SpoofCheck, "a spoof check setting"),
+        (group.trust.is_some(), VfAttribute::Trust, "a trust setting"),
+        (rate.and_then(|rate| rate.max).is_some_and(|max| max > 0), VfAttribute::MaxRate, "an upper rate"),
+        (
+            rate.and_then(|rate| rate.min).is_some_and(|min| min > 0),
+            VfAttribute::MinRate,
+            "a guaranteed rate",
+        ),
+        (group.link_state.is_some(), VfAttribute::LinkState, "a link state"),
+    ]
+    .into_iter()
+    .filter_map(|(wanted, attribute, name)| wanted.then_some((attribute, name)))
+    .collect()
+}
