@@ -1,0 +1,205 @@
+//! Network-attachment definitions (`k8s.cni.cncf.io/v1`), folded into the few facts that pods need of them.
+//!
+//! A cluster may have ten thousand of these, each with kilobytes of CNI configuration and managed fields, so only the
+//! folded record is kept. What is wrong with a definition is part of the record: it concerns those pods that name it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::selection::is_subdomain;
+
+/// The annotation whose labels a pod of this network must find on its node.
+pub const NODE_SELECTOR: &str = "k8s.v1.cni.cncf.io/nodeSelector";
+/// The prefix under which ovs-cni's marker and portwright advertise OVS bridges.
+pub const BRIDGE_PREFIX: &str = "ovs-cni.network.kubevirt.io";
+
+/// How definitions are read; fixed at start.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Annotation keys that hold resource names, in order.
+    pub keys: Vec<String>,
+    /// Whether resources are also derived from `spec.config`; the prefix is for pools named without one.
+    pub derive: Option<String>,
+}
+
+/// What pods need to know of one network-attachment definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Extended resources that one attachment takes one of each; a name may stand here twice.
+    pub resources: Box<[Box<str>]>,
+    /// Labels that the node must have.
+    pub selector: Box<[(Box<str>, Box<str>)]>,
+    /// Why no pod can use this definition, if so.
+    pub problem: Option<Box<str>>,
+}
+
+/// The object as the API server sends it, reduced to what is read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NetworkAttachmentDefinition {
+    /// Standard metadata.
+    #[serde(default)]
+    pub metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    /// The CNI configuration.
+    #[serde(default)]
+    pub spec: Option<NadSpec>,
+}
+
+/// `spec` of a network-attachment definition.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NadSpec {
+    /// CNI configuration or configuration list, as JSON text.
+    #[serde(default)]
+    pub config: Option<String>,
+}
+
+impl kube::Resource for NetworkAttachmentDefinition {
+    type DynamicType = ();
+    type Scope = k8s_openapi::NamespaceResourceScope;
+
+    fn kind((): &()) -> std::borrow::Cow<'_, str> {
+        "NetworkAttachmentDefinition".into()
+    }
+
+    fn group((): &()) -> std::borrow::Cow<'_, str> {
+        "k8s.cni.cncf.io".into()
+    }
+
+    fn version((): &()) -> std::borrow::Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> std::borrow::Cow<'_, str> {
+        "network-attachment-definitions".into()
+    }
+
+    fn meta(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Network {
+    /// Folds a definition into its record.
+    pub fn read(definition: &NetworkAttachmentDefinition, reading: &Reading) -> Self {
+        let none = BTreeMap::new();
+        let annotations = definition.metadata.annotations.as_ref().unwrap_or(&none);
+        let config = definition.spec.as_ref().and_then(|spec| spec.config.as_deref());
+        Self::from_parts(annotations, config, reading)
+    }
+
+    /// The same from the parts that count: annotations and the text of `spec.config`.
+    pub fn from_parts(
+        annotations: &BTreeMap<String, String>,
+        config: Option<&str>,
+        reading: &Reading,
+    ) -> Self {
+        let mut network = Self::default();
+        let mut resources: Vec<Box<str>> = Vec::new();
+        for key in &reading.keys {
+            for name in annotations.get(key).map_or("", String::as_str).split(',').map(str::trim) {
+                if name.is_empty() {
+                    continue;
+                }
+                if let Err(why) = check_resource_name(name) {
+                    network.problem =
+                        Some(format!("annotation {key}: {name:?} is no resource name ({why})").into());
+                }
+                resources.push(name.into());
+            }
+        }
+        if let (Some(prefix), Some(config)) = (&reading.derive, config) {
+            for name in derived(config, prefix) {
+                if check_resource_name(&name).is_ok() && !resources.iter().any(|known| **known == *name) {
+                    resources.push(name.into());
+                }
+            }
+        }
+        network.resources = resources.into();
+        match annotations.get(NODE_SELECTOR).map(|text| parse_selector(text)) {
+            None => {}
+            Some(Ok(selector)) => network.selector = selector.into(),
+            Some(Err(why)) => network.problem = Some(format!("annotation {NODE_SELECTOR}: {why}").into()),
+        }
+        network
+    }
+}
+
+/// Reads `key=value[,key=value…]`; a key alone stands for the label with an empty value.
+fn parse_selector(text: &str) -> Result<Vec<(Box<str>, Box<str>)>, String> {
+    let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (key, value) = part.split_once('=').map_or((part, ""), |(key, value)| (key.trim(), value.trim()));
+        if !is_qualified(key) {
+            return Err(format!("{key:?} is no label key"));
+        }
+        if !(value.is_empty() || is_name_part(value)) {
+            return Err(format!("{value:?} is no label value"));
+        }
+        if labels.insert(key, value).is_some_and(|other| other != value) {
+            return Err(format!("label {key} is asked for with two values"));
+        }
+    }
+    Ok(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+}
+
+/// Resources that a CNI configuration implies: the bridge of an ovs network, the pool that an sriov network names.
+fn derived(config: &str, pool_prefix: &str) -> Vec<String> {
+    let Ok(config) = serde_json::from_str::<Value>(config) else { return Vec::new() };
+    let plugins = config.get("plugins").and_then(Value::as_array);
+    let single = std::slice::from_ref(&config);
+    let mut found = Vec::new();
+    for plugin in plugins.map_or(single, Vec::as_slice) {
+        let field = |name: &str| plugin.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        match field("type") {
+            Some("ovs") => {
+                found.extend(field("bridge").map(|bridge| format!("{BRIDGE_PREFIX}/{bridge}")));
+                found.extend(field("resourceName").map(|name| qualified(name, pool_prefix)));
+            }
+            Some("sriov" | "ib-sriov") => {
+                found.extend(field("resourceName").map(|name| qualified(name, pool_prefix)));
+            }
+            Some(_) | None => {}
+        }
+    }
+    found
+}
+
+fn qualified(name: &str, prefix: &str) -> String {
+    if name.contains('/') { name.to_owned() } else { format!("{prefix}/{name}") }
+}
+
+/// Extended resources are `domain/name`; of the rest only the built-in names can be requested.
+fn check_resource_name(name: &str) -> Result<(), &'static str> {
+    let built_in = matches!(name, "cpu" | "memory" | "ephemeral-storage");
+    if built_in || name.strip_prefix("hugepages-").is_some_and(is_name_part) {
+        return Ok(());
+    }
+    if !name.contains('/') {
+        return Err("write DOMAIN/NAME");
+    }
+    if !is_qualified(name) {
+        return Err("letters, digits, '-', '_' and '.' around one '/'");
+    }
+    Ok(())
+}
+
+/// `[domain/]name` as labels, annotations and resources have it.
+fn is_qualified(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((domain, name)) => is_subdomain(domain) && is_name_part(name),
+        None => is_name_part(text),
+    }
+}
+
+fn is_name_part(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    text.len() <= 63
+        && text.starts_with(edge)
+        && text.ends_with(edge)
+        && text.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
+}
