@@ -149,3 +149,7 @@ fn vlan_of_list(list: &Attr<'_>) -> Result<Option<Vlan>, Malformed> {
     }
     Ok(None)
 }
+
+#[cfg(test)]
+#[path = "vf_tests.rs"]
+mod tests;
