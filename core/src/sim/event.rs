@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Errno;
 use super::SimNode;
 use super::state::{Away, SimPf};
-use super::Errno;
 use crate::id::{MacAddress, PciAddress, VfRef};
 use crate::observed::Holder;
 

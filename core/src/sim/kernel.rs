@@ -210,14 +210,18 @@ impl Kernel {
                     netdev.mac = to;
                 }
             }
-            Attribute::Vlan(to) if to.protocol == VlanProtocol::Dot1ad && refuses(VfAttribute::VlanDot1ad) => {
+            Attribute::Vlan(to)
+                if to.protocol == VlanProtocol::Dot1ad && refuses(VfAttribute::VlanDot1ad) =>
+            {
                 return Err(Errno::NotSupported);
             }
             Attribute::Vlan(to) => *vlan = to,
             Attribute::SpoofCheck(to) => *spoof_check = to,
             Attribute::Trust(to) => *trust = to,
             Attribute::Rate(_) if traits.rate_needs_carrier && !carrier => return Err(Errno::Invalid),
-            Attribute::Rate(to) if to.min != 0 && refuses(VfAttribute::MinRate) => return Err(Errno::Invalid),
+            Attribute::Rate(to) if to.min != 0 && refuses(VfAttribute::MinRate) => {
+                return Err(Errno::Invalid);
+            }
             Attribute::Rate(to) => *tx_rate = to,
             Attribute::LinkState(_) if refuses(VfAttribute::LinkState) => return Err(Errno::NotSupported),
             Attribute::LinkState(to) => *link_state = to,
@@ -277,7 +281,8 @@ impl Kernel {
         if !self.node.modprobe || !self.node.modules.contains(&module_name(module)) {
             return Err(Errno::NoEntry);
         }
-        let driver = if module_name(module) == "vfio_pci" { "vfio-pci".to_owned() } else { module.to_owned() };
+        let driver =
+            if module_name(module) == "vfio_pci" { "vfio-pci".to_owned() } else { module.to_owned() };
         self.node.drivers.insert(driver);
         let unbound: Vec<VfRef> = self.vfs().collect();
         for vf in unbound {
@@ -321,7 +326,7 @@ impl SimVf {
 }
 
 /// Where a VF appears: on the PF's bus (ARI), eight to a device number.
-pub fn vf_address(vf: VfRef) -> PciAddress {
+fn vf_address(vf: VfRef) -> PciAddress {
     let [_, low] = (16 + (vf.index >> 3)).to_be_bytes();
     let [_, function] = (vf.index & 7).to_be_bytes();
     PciAddress { device: low & 31, function, ..vf.pf }

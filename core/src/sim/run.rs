@@ -68,11 +68,8 @@ impl SimNode {
             }
             Change::SetAutoprobe { from, to } => self.set_autoprobe(pf, *from, *to),
             Change::SetNumVfs { from, to } => self.set_num_vfs(pf, *from, *to),
-            Change::SetEswitch { to, .. } => {
-                self.write(format!("setting the e-switch of {pf} to {to}"), |kernel| {
-                    kernel.set_eswitch(pf, *to)
-                })
-            }
+            Change::SetEswitch { to, .. } => self
+                .write(format!("setting the e-switch of {pf} to {to}"), |kernel| kernel.set_eswitch(pf, *to)),
             Change::WriteUdevRule { .. }
             | Change::LoadModule { .. }
             | Change::UnbindVf { .. }

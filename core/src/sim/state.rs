@@ -262,7 +262,8 @@ impl Kernel {
     /// address, or nobody knows.
     pub fn in_hard_use(&self, reference: VfRef) -> bool {
         let Some(vf) = self.vf(reference) else { return false };
-        let stacked = |name: &str| self.links.iter().any(|link| link.lowers.iter().any(|lower| lower == name));
+        let stacked =
+            |name: &str| self.links.iter().any(|link| link.lowers.iter().any(|lower| lower == name));
         let in_host = vf.netdev.as_ref().filter(|netdev| netdev.in_host());
         let busy = in_host.is_some_and(|netdev| {
             netdev.master.is_some() || !netdev.addresses.is_empty() || stacked(&netdev.name)

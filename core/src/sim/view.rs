@@ -27,7 +27,8 @@ pub(super) fn observed(kernel: &Kernel, state: &StateDir) -> Observed {
 fn shown(kernel: &Kernel, state: &StateDir, address: PciAddress, pf: &SimPf) -> Pf {
     let traits = pf.family.traits();
     let netdevs: Vec<Netdev> = pf.netdev.iter().map(|netdev| netdev_of_pf(pf, netdev)).collect();
-    let see = |(index, vf): (&u16, &SimVf)| seen_vf(kernel, state, VfRef { pf: address, index: *index }, pf, vf);
+    let see =
+        |(index, vf): (&u16, &SimVf)| seen_vf(kernel, state, VfRef { pf: address, index: *index }, pf, vf);
     Pf {
         name: pf.netdev.as_ref().map(|netdev| netdev.name.clone()),
         driver: pf.driver.clone(),
