@@ -3,3 +3,5 @@
 pub mod deadline;
 pub mod netlink;
 pub mod root;
+mod sysfs;
+pub mod uevent;
