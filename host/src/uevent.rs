@@ -15,6 +15,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::deadline::Deadline;
 use crate::netlink::NetlinkError;
@@ -24,7 +25,7 @@ const KERNEL_GROUP: u32 = 1;
 /// `RTMGRP_LINK`.
 const LINK_GROUP: u32 = 1;
 /// Receive buffer in bytes: several hundred VFs appear in one burst.
-const RECEIVE_BUFFER: u32 = 4 * 1024 * 1024;
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// A uevent is at most `UEVENT_BUFFER_SIZE` (2 KiB) and its header.
 const DATAGRAM: usize = 64 * 1024;
 
@@ -184,11 +185,10 @@ fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Received {
 fn listen(protocol: isize, group: u32, family: &'static str) -> Result<Socket, NetlinkError> {
     let open = || -> io::Result<Socket> {
         let mut socket = Socket::new(protocol)?;
-        // Without the privilege the kernel's default stays, and a burst is an overflow, which is handled.
-        socket.set_rx_buf_sz(RECEIVE_BUFFER).or_else(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => Ok(()),
-            _ => Err(error),
-        })?;
+        // The forced size may exceed rmem_max. Without the privilege the kernel's limit stays, and a burst is an
+        // overflow, which is handled.
+        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
+            .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER))?;
         socket.bind(&SocketAddr::new(0, group))?;
         Ok(socket)
     };
