@@ -1,1 +1,24 @@
 //! Kubernetes resource types (CRDs) and their one conversion into core types.
+//!
+//! [`policy`] holds the NodePolicy as operators write it. [`load`] does everything a command line needs: it reads YAML or
+//! JSON files, compares them with the schema the API server enforces, checks what a schema cannot say, and converts
+//! them into what the planner works with. Every mistake of every document is reported, with its place and field path.
+
+mod check;
+mod convert;
+mod crd;
+mod error;
+mod metadata;
+mod names;
+pub mod policy;
+mod read;
+mod schema;
+mod tree;
+mod yaml;
+
+pub use check::{NOT_THERE_YET, check};
+pub use convert::convert;
+pub use crd::{crd_yaml, crds, json_schema};
+pub use error::{FieldError, PolicyError, Position};
+pub use policy::NodePolicy;
+pub use read::{MAX_FILE_BYTES, ReadPolicy, decode, duplicates, load, policy_from_json, read, read_policies};

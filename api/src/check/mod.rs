@@ -1,0 +1,125 @@
+//! Everything that a policy's text alone shows to be wrong and a schema cannot say. These checks always run, for every
+//! section, whether or not this version can act on it.
+
+mod nic;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::error::FieldError;
+use crate::names;
+use crate::policy::{LabelExpression, LabelOperator, NodePolicy, NodePolicySpec, NodeSelector};
+
+/// Sections that this version checks but cannot act on yet. A policy that uses one is refused rather than half applied.
+pub const NOT_THERE_YET: &[&str] = &["spec.bridges", "spec.mirrors", "spec.ovs", "spec.pools"];
+
+/// Everything that is wrong with a policy, in the order of its fields. Sections that are not there yet are checked too,
+/// but that they are not there is said by [`crate::convert`].
+pub fn check(policy: &NodePolicy) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let spec = &policy.spec;
+    if let Some(name) = &policy.metadata.name {
+        errors.rule("metadata.name", names::subdomain(name));
+    } else {
+        errors.add("metadata.name", "is missing");
+    }
+    if let Some(selector) = &spec.node_selector {
+        node_selector(selector, &mut errors);
+    }
+    if let Some(limit) = &spec.max_unavailable {
+        errors.rule("spec.maxUnavailable", max_unavailable(limit));
+    }
+    for (index, entry) in spec.nics.iter().enumerate() {
+        nic::check(entry, &format!("spec.nics[{index}]"), &mut errors);
+    }
+    errors.list
+}
+
+/// Errors for each used section that this version cannot act on.
+pub(crate) fn not_there_yet(spec: &NodePolicySpec) -> Vec<FieldError> {
+    let used = |section: &str| match section {
+        "spec.bridges" => !spec.bridges.is_empty(),
+        "spec.mirrors" => !spec.mirrors.is_empty(),
+        "spec.ovs" => spec.ovs.is_some(),
+        "spec.pools" => !spec.pools.is_empty(),
+        _ => false,
+    };
+    let refused = |section: &&str| {
+        FieldError::new(*section, "is not supported by this version of portwright")
+            .hint("remove the section, or use a version that supports it; nothing else in the policy is wrong for it")
+    };
+    NOT_THERE_YET.iter().filter(|section| used(section)).map(refused).collect()
+}
+
+/// Collects errors under their paths.
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    pub(crate) list: Vec<FieldError>,
+}
+
+impl Errors {
+    pub(crate) fn add(&mut self, path: impl Into<String>, what: impl Into<String>) {
+        self.list.push(FieldError::new(path, what));
+    }
+
+    pub(crate) fn add_with_hint(
+        &mut self,
+        path: impl Into<String>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.list.push(FieldError::new(path, what).hint(hint));
+    }
+
+    /// Adds the error of a rule, if it has one.
+    pub(crate) fn rule(&mut self, path: impl Into<String>, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.add(path, what);
+        }
+    }
+}
+
+fn node_selector(selector: &NodeSelector, errors: &mut Errors) {
+    let NodeSelector { match_labels, match_expressions } = selector;
+    for (key, value) in match_labels {
+        let path = format!("spec.nodeSelector.matchLabels[{key}]");
+        errors.rule(path.clone(), names::label_key(key));
+        errors.rule(path, names::label_value(value));
+    }
+    for (index, expression) in match_expressions.iter().enumerate() {
+        let path = format!("spec.nodeSelector.matchExpressions[{index}]");
+        let LabelExpression { key, operator, values } = expression;
+        errors.rule(format!("{path}.key"), names::label_key(key));
+        match operator {
+            LabelOperator::In | LabelOperator::NotIn if values.is_empty() => {
+                errors
+                    .add(format!("{path}.values"), "is empty; In and NotIn compare with at least one value");
+            }
+            LabelOperator::Exists | LabelOperator::DoesNotExist if !values.is_empty() => {
+                errors.add(format!("{path}.values"), "has values; Exists and DoesNotExist take none");
+            }
+            LabelOperator::In
+            | LabelOperator::NotIn
+            | LabelOperator::Exists
+            | LabelOperator::DoesNotExist => {}
+        }
+        for (number, value) in values.iter().enumerate() {
+            errors.rule(format!("{path}.values[{number}]"), names::label_value(value));
+        }
+    }
+}
+
+fn max_unavailable(limit: &IntOrString) -> Result<(), String> {
+    match limit {
+        IntOrString::Int(number) if *number >= 1 => Ok(()),
+        IntOrString::Int(number) => {
+            Err(format!("{number} would never let a node be changed; expected 1 or more"))
+        }
+        IntOrString::String(text) => match text.strip_suffix('%').map(str::parse::<u32>) {
+            Some(Ok(1..=100)) => Ok(()),
+            Some(Ok(_) | Err(_)) | None => Err(format!(
+                "`{}` is neither a number nor a percentage from `1%` to `100%`",
+                crate::tree::shortened(text)
+            )),
+        },
+    }
+}

@@ -1,0 +1,114 @@
+//! `spec.bridges[].ports`: ports of Open vSwitch bridges other than uplinks.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A port of a bridge.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Port {
+    /// Name of the port and its interface, at most 15 bytes.
+    #[schemars(length(min = 1, max = 15))]
+    pub name: String,
+    /// Kind of the interface.
+    #[serde(default, rename = "type")]
+    pub type_: PortType,
+    /// Name of the other end; for type `patch` only, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// VLAN settings. Absent: left as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<PortVlan>,
+    /// Queueing discipline for what the port sends. Absent: left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<PortQos>,
+    /// Limit for what the port receives. Absent: left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policing: Option<Policing>,
+    /// Keys of the interface's `options` column: `remote_ip` of tunnels, `dpdk-devargs` of DPDK ports.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Kind of a port's interface.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortType {
+    /// An existing network interface.
+    #[default]
+    System,
+    /// An interface of the host that the bridge makes.
+    Internal,
+    /// One end of a link between two bridges.
+    Patch,
+    /// A VXLAN tunnel.
+    Vxlan,
+    /// A Geneve tunnel.
+    Geneve,
+    /// A DPDK device; needs datapath `netdev`.
+    Dpdk,
+}
+
+/// VLAN settings of a port.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortVlan {
+    /// How VLANs are treated.
+    pub mode: PortVlanMode,
+    /// VLAN of the port: for `access`, the native modes and `dot1q-tunnel`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4094))]
+    pub tag: Option<u16>,
+    /// VLANs that a trunk carries: numbers and ranges such as `"20-29"`. Absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub trunks: Vec<IntOrString>,
+    /// Customer VLANs that a `dot1q-tunnel` carries. Absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub cvlans: Vec<IntOrString>,
+}
+
+/// How a port treats VLANs (`vlan_mode` of Open vSwitch).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortVlanMode {
+    /// Untagged frames of one VLAN.
+    Access,
+    /// Tagged frames of many VLANs.
+    #[default]
+    Trunk,
+    /// A trunk whose own VLAN is sent tagged.
+    NativeTagged,
+    /// A trunk whose own VLAN is sent untagged.
+    NativeUntagged,
+    /// Everything is wrapped in one more tag.
+    Dot1qTunnel,
+}
+
+/// Queueing discipline of a port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortQos {
+    /// Type as Open vSwitch names it: `linux-htb`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Keys of the discipline's `other_config`, such as `max-rate` in bit/s.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_config: BTreeMap<String, String>,
+}
+
+/// Limit for what a port receives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policing {
+    /// Rate in kbit/s; 0 for no limit.
+    #[serde(default)]
+    pub rate: u32,
+    /// Burst in kbit; 0 lets Open vSwitch choose.
+    #[serde(default)]
+    pub burst: u32,
+}
