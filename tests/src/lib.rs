@@ -1,1 +1,6 @@
 //! End-to-end tests, fixtures and the SR-IOV lab.
+//!
+//! [`lab`] is the program that runs inside the lab's machines, which `cargo xtask lab` boots.
+
+pub mod fuzz;
+pub mod lab;

@@ -1,0 +1,179 @@
+//! The guest program of the SR-IOV lab: scenarios that run the real binary on a real kernel as root.
+//!
+//! `cargo xtask lab` boots machines whose init starts this program. The kernel command line says which boot it is
+//! (`portwright.boot=NAME`) and which scenarios are wanted. Results are lines of JSON on a serial port. A scenario is
+//! a function in [`scenarios`]; the machine is put back to a known state before each one.
+
+mod cli;
+mod guest;
+mod links;
+mod scenarios;
+mod sys;
+
+use anyhow::{Context as _, Result};
+use guest::Lab;
+use serde_json::json;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A named test of the lab.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    /// Its name in reports.
+    pub(crate) name: &'static str,
+    /// The boot that it needs.
+    pub(crate) boot: &'static str,
+    /// Whether it takes minutes and runs only when asked for.
+    pub(crate) long: bool,
+    /// The test itself.
+    pub(crate) run: fn(&mut Lab) -> Result<()>,
+}
+
+/// Entry point of `lab-guest`.
+pub fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--list", boot] => list(boot),
+        [] => run(),
+        _ => Err(anyhow::anyhow!("usage: lab-guest [--list BOOT]")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The console is the last place to say it.
+            writeln!(std::io::stderr(), "lab-guest: {error:#}").ok();
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// One line per scenario of a boot: its name, and `long` if it is.
+fn list(boot: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for scenario in scenarios::all().filter(|scenario| scenario.boot == boot) {
+        writeln!(out, "{}{}", scenario.name, if scenario.long { " long" } else { "" })?;
+    }
+    Ok(())
+}
+
+/// What the kernel command line asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    boot: String,
+    long: bool,
+    only: Vec<String>,
+}
+
+impl Wanted {
+    fn parse(cmdline: &str) -> Self {
+        let mut wanted = Self::default();
+        for word in cmdline.split_whitespace() {
+            match word.strip_prefix("portwright.").map(|word| word.split_once('=').unwrap_or((word, ""))) {
+                Some(("boot", name)) => wanted.boot = name.to_owned(),
+                Some(("long", _)) => wanted.long = true,
+                Some(("only", names)) => wanted.only = names.split(',').map(str::to_owned).collect(),
+                _ => {}
+            }
+        }
+        wanted
+    }
+
+    fn takes(&self, scenario: &Scenario) -> bool {
+        scenario.boot == self.boot
+            && (self.long || !scenario.long)
+            && (self.only.is_empty() || self.only.iter().any(|word| scenario.name.contains(word.as_str())))
+    }
+}
+
+fn run() -> Result<()> {
+    let wanted = Wanted::parse(&sys::read("/proc/cmdline")?);
+    let mut results = sys::Results::open();
+    results.send(&json!({"event": "hello", "seconds": uptime()?}))?;
+    if wanted.boot != "probe" {
+        let mut lab = Lab::new(results)?;
+        for scenario in scenarios::all().filter(|scenario| wanted.takes(scenario)) {
+            run_one(&mut lab, &scenario)?;
+        }
+        results = lab.into_results();
+    }
+    results.send(&json!({"event": "end"}))
+}
+
+fn run_one(lab: &mut Lab, scenario: &Scenario) -> Result<()> {
+    let name = scenario.name;
+    lab.send(&json!({"event": "start", "test": name}))?;
+    sys::write("/dev/kmsg", &format!("lab: {name}\n"))?;
+    let started = sys::now();
+    let outcome = lab
+        .reset()
+        .context("cannot reset the machine before the scenario")
+        .and_then(|()| (scenario.run)(lab));
+    let seconds = started.elapsed().as_secs_f64();
+    match outcome {
+        Ok(()) => lab.send(&json!({"event": "ok", "test": name, "seconds": seconds})),
+        Err(error) => {
+            let text = format!("{error:#}");
+            lab.send(&json!({"event": "failed", "test": name, "text": text, "seconds": seconds}))
+        }
+    }
+}
+
+/// Seconds since the kernel started.
+fn uptime() -> Result<f64> {
+    let text = sys::read("/proc/uptime")?;
+    let first = text.split_whitespace().next().context("empty /proc/uptime")?;
+    first.parse().context("no number in /proc/uptime")
+}
+
+/// Waits until `condition` gives a value; looks again after short pauses, until the deadline.
+///
+/// The scenarios watch a foreign process, which sends them no events.
+pub(crate) fn eventually<T>(
+    what: &str,
+    deadline: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    let started = sys::now();
+    loop {
+        if let Some(value) = condition() {
+            return Ok(value);
+        }
+        anyhow::ensure!(
+            started.elapsed() < deadline,
+            "{what} did not happen within {} s",
+            deadline.as_secs()
+        );
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Scenario, Wanted, scenarios};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_boots_known() {
+        let mut names = BTreeSet::new();
+        for scenario in scenarios::all() {
+            assert!(names.insert(scenario.name), "{} appears twice", scenario.name);
+            assert!(
+                ["iommu", "plain", "demo"].contains(&scenario.boot),
+                "{} has an unknown boot",
+                scenario.name
+            );
+            assert!(!scenario.name.contains([' ', ',']), "{} must be one word", scenario.name);
+        }
+    }
+
+    #[test]
+    fn the_command_line_chooses() {
+        let wanted = Wanted::parse("quiet portwright.boot=iommu portwright.only=a,b console=ttyS0");
+        let scenario = |name, boot, long| Scenario { name, boot, long, run: |_| Ok(()) };
+        assert!(wanted.takes(&scenario("xbx", "iommu", false)));
+        assert!(!wanted.takes(&scenario("xcx", "iommu", false)));
+        assert!(!wanted.takes(&scenario("xbx", "plain", false)));
+        assert!(!wanted.takes(&scenario("xbx", "iommu", true)));
+    }
+}

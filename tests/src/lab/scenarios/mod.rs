@@ -1,0 +1,21 @@
+//! The scenarios, grouped by what they show. A new one is a function and a line in its group's table.
+
+mod rig;
+
+use super::Scenario;
+pub(super) use super::guest::Lab;
+
+/// All scenarios, in the order in which they run.
+pub(super) fn all() -> impl Iterator<Item = Scenario> {
+    [rig::table()].into_iter().flatten()
+}
+
+/// A scenario of the boot with an IOMMU.
+fn iommu(name: &'static str, run: fn(&mut Lab) -> anyhow::Result<()>) -> Scenario {
+    Scenario { name, boot: "iommu", long: false, run }
+}
+
+/// A scenario of the boot without an IOMMU.
+fn plain(name: &'static str, run: fn(&mut Lab) -> anyhow::Result<()>) -> Scenario {
+    Scenario { name, boot: "plain", long: false, run }
+}
