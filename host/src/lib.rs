@@ -2,6 +2,9 @@
 
 pub mod deadline;
 pub mod netlink;
+pub mod inventory;
+mod proc;
 pub mod root;
 mod sysfs;
 pub mod uevent;
+pub mod devlink;

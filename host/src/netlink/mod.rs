@@ -25,3 +25,6 @@ pub use set::{
     set_vf_spoof_check, set_vf_trust, set_vf_vlan,
 };
 pub use vf::vf_attributes;
+
+pub(crate) use attr::{Attr, Malformed, attrs};
+pub(crate) use socket::{Ask, Connection, Message};
