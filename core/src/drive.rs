@@ -31,6 +31,12 @@ pub enum RunError<E: std::error::Error + 'static> {
         /// What was found instead.
         found: String,
     },
+    /// Whoever watches over the run (a signal, a time limit) ended it before this step; nothing was tried.
+    #[error("{because}")]
+    Stopped {
+        /// Because of what.
+        because: String,
+    },
     /// It was tried and failed.
     #[error("{0}")]
     Failed(#[source] E),
@@ -102,6 +108,7 @@ pub fn run_steps<N: Node>(node: &mut N, plan: &Plan, tell: &mut dyn FnMut(Progre
                 tell(Progress::Begins(position, total, step));
                 match node.run(step) {
                     Ok(()) => Outcome::Done,
+                    Err(RunError::Stopped { because }) => Outcome::Skipped { because },
                     Err(error) => Outcome::Failed { why: chain(&error) },
                 }
             }
