@@ -1,0 +1,191 @@
+//! Puts PCI functions together: which are PFs, which of the others are their VFs, and which stand alone.
+//!
+//! One pass over `sys/bus/pci/devices` reads every function's folder once; everything after that works on what was read,
+//! so the work grows with the number of functions and not with its square.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use portwright_core::drive::chain;
+use portwright_core::observed::{Device, Pf, Problem, Vf, VfAdmin, primary_netdev};
+use portwright_core::{Fact, Object, PciAddress, VfRef};
+
+use super::ObserveError;
+use super::representor::Representors;
+use crate::root::Root;
+use crate::sysfs::function::{self, RawFunction};
+
+/// Where PCI functions are listed.
+const DEVICES: &str = "sys/bus/pci/devices";
+
+/// All PCI functions by address.
+pub(crate) type Functions = BTreeMap<PciAddress, RawFunction>;
+
+/// Reads all PCI functions. One that cannot be read is a problem, not the end.
+pub(crate) fn scan(root: &Root, problems: &mut Vec<Problem>) -> Result<Functions, ObserveError> {
+    let mut names = Vec::new();
+    let mut devices = match root.dir(DEVICES) {
+        Ok(devices) => devices,
+        // A machine without a PCI bus has no functions; without sysfs nothing can be said.
+        Err(error) if error.is_absent() => {
+            root.dir("sys")
+                .map_err(|source| ObserveError::NoSysfs { root: root.as_path().into(), source })?;
+            return Ok(Functions::new());
+        }
+        Err(source) => return Err(ObserveError::Functions { source }),
+    };
+    let listed = devices.scan(|name, _| names.push(String::from_utf8_lossy(name).into_owned()));
+    listed.map_err(|source| ObserveError::Functions { source })?;
+    let mut functions = Functions::new();
+    for name in names {
+        let Ok(address) = name.parse::<PciAddress>() else {
+            let reason = format!("{} is not a PCI address", devices.path().join(&name).display());
+            problems.push(Problem { object: Object::Node, reason });
+            continue;
+        };
+        match devices.dir(&name) {
+            Ok(mut dir) => {
+                functions.insert(address, function::read(&mut dir));
+            }
+            Err(error) => problems.push(Problem { object: Object::Pci(address), reason: chain(&error) }),
+        }
+    }
+    Ok(functions)
+}
+
+/// Puts PFs, VFs and other functions together.
+pub(crate) fn assemble(
+    functions: &Functions,
+    representors: &Representors,
+    problems: &mut Vec<Problem>,
+) -> (Vec<Pf>, Vec<Device>) {
+    let groups = iommu_groups(functions);
+    let mut pfs = Vec::new();
+    let mut claimed = BTreeSet::new();
+    for (address, raw) in functions {
+        let Some(total_vfs) = raw.total_vfs else { continue };
+        tell(problems, &Object::Pci(*address), raw);
+        let mut pf = physical(*address, raw, total_vfs);
+        for (index, vf_address) in &raw.vfs {
+            let vf = VfRef { pf: *address, index: *index };
+            let Some(raw_vf) = functions.get(vf_address) else {
+                let reason = format!("virtfn{index} points to {vf_address}, which is not there");
+                problems.push(Problem { object: Object::Vf(vf), reason });
+                continue;
+            };
+            claimed.insert(*vf_address);
+            tell(problems, &Object::Vf(vf), raw_vf);
+            let mut virtual_function = virtual_function(*index, *vf_address, raw_vf, &groups);
+            virtual_function.representor = representors.of(*address, &pf, *index);
+            pf.vfs.push(virtual_function);
+        }
+        pfs.push(pf);
+    }
+    (pfs, devices(functions, &claimed, problems))
+}
+
+/// Functions that are neither a PF nor a VF of a visible one.
+fn devices(
+    functions: &Functions,
+    claimed: &BTreeSet<PciAddress>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for (address, raw) in functions {
+        if raw.total_vfs.is_some() || claimed.contains(address) {
+            continue;
+        }
+        tell(problems, &Object::Pci(*address), raw);
+        if !raw.is_network() {
+            continue;
+        }
+        if let Some(pf) = raw.pf.filter(|pf| functions.contains_key(pf)) {
+            let reason = format!("its physfn is {pf}, which has no virtfn link to it");
+            problems.push(Problem { object: Object::Pci(*address), reason });
+        }
+        devices.push(Device {
+            address: *address,
+            vendor: raw.vendor,
+            device: raw.device,
+            class: raw.class.clone(),
+            driver: raw.driver.clone(),
+            numa_node: raw.numa_node,
+            iommu_group: raw.iommu_group,
+            acpi_index: raw.acpi_index,
+            hidden_pf: raw.is_vf,
+            netdevs: raw.values(),
+            rdma: raw.rdma.clone(),
+            vdpa: raw.vdpa.clone(),
+        });
+    }
+    devices
+}
+
+fn physical(address: PciAddress, raw: &RawFunction, total_vfs: u16) -> Pf {
+    // VF representors are children of the PF too, but they stand for the VFs.
+    let netdevs: Vec<_> =
+        raw.values().into_iter().filter(|netdev| !super::representor::is_representor(netdev)).collect();
+    Pf {
+        address,
+        name: primary_netdev(&netdevs).map(|netdev| netdev.name.clone()),
+        vendor: raw.vendor,
+        device: raw.device,
+        class: raw.class.clone(),
+        driver: raw.driver.clone(),
+        numa_node: raw.numa_node,
+        iommu_group: raw.iommu_group,
+        acpi_index: raw.acpi_index,
+        total_vfs,
+        vf_device: raw.vf_device,
+        autoprobe: raw.autoprobe,
+        saved_autoprobe: None,
+        eswitch: Fact::UNKNOWN,
+        made_by_us: false,
+        stuck: None,
+        netdevs,
+        rdma: raw.rdma.clone(),
+        subfunctions: raw.subfunctions.clone(),
+        vfs: Vec::with_capacity(raw.vfs.len()),
+    }
+}
+
+fn virtual_function(index: u16, address: PciAddress, raw: &RawFunction, groups: &Groups) -> Vf {
+    let netdevs = raw.values();
+    let peers = raw.iommu_group.and_then(|group| groups.get(&group));
+    Vf {
+        index,
+        address,
+        device: Some(raw.device),
+        driver: raw.driver.clone(),
+        driver_override: raw.driver_override.clone(),
+        iommu_group: raw.iommu_group,
+        group_peers: peers.into_iter().flatten().copied().filter(|peer| *peer != address).collect(),
+        numa_node: raw.numa_node,
+        netdev: primary_netdev(&netdevs).map(|netdev| netdev.name.clone()),
+        netdevs,
+        representor: None,
+        rdma: raw.rdma.clone(),
+        vdpa: raw.vdpa.clone(),
+        admin: VfAdmin::default(),
+        holders: Vec::new(),
+        remembered: None,
+    }
+}
+
+/// Members of each IOMMU group, without bridges.
+type Groups = BTreeMap<u32, Vec<PciAddress>>;
+
+fn iommu_groups(functions: &Functions) -> Groups {
+    let mut groups = Groups::new();
+    for (address, raw) in functions.iter().filter(|(_, raw)| !raw.is_bridge()) {
+        if let Some(group) = raw.iommu_group {
+            groups.entry(group).or_default().push(*address);
+        }
+    }
+    groups
+}
+
+/// Hands a function's reasons over as problems of the object that it turned out to be.
+fn tell(problems: &mut Vec<Problem>, object: &Object, raw: &RawFunction) {
+    let reasons = raw.reasons.0.iter().cloned();
+    problems.extend(reasons.map(|reason| Problem { object: object.clone(), reason }));
+}

@@ -1,0 +1,127 @@
+//! What only the running kernel's netlink tells: kinds and alternative names of links, addresses, routes of all tables and
+//! the VF attributes of PF drivers.
+//!
+//! The inventory stays with sysfs; netlink adds to it. Where netlink fails, the tables in `proc/net` stand in, and a
+//! problem says so.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use portwright_core::drive::chain;
+use portwright_core::observed::{DefaultRoute, Link, Netdev, Pf, Problem};
+use portwright_core::{Object, PciAddress};
+
+use super::functions::Functions;
+use super::management::Evidence;
+use crate::netlink::{self, NetlinkError, RawLink};
+use crate::proc::is_link_local;
+
+/// Links of the running host by index.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    links: BTreeMap<u32, RawLink>,
+}
+
+impl Live {
+    /// Asks for all links.
+    pub(crate) fn read(problems: &mut Vec<Problem>) -> Live {
+        match netlink::links() {
+            Ok(links) => Live { links: links.into_iter().map(|link| (link.ifindex, link)).collect() },
+            Err(error) => {
+                tell(problems, Object::Node, &error);
+                Live::default()
+            }
+        }
+    }
+
+    /// Replaces what the tables say of addresses and default routes.
+    pub(crate) fn improve(&self, evidence: &mut Evidence, problems: &mut Vec<Problem>) {
+        match netlink::addresses() {
+            Ok(addresses) => {
+                evidence.addresses.clear();
+                for raw in addresses.into_iter().filter(|raw| !is_link_local(&raw.address)) {
+                    self.place(evidence, raw.ifindex, raw.address);
+                }
+            }
+            Err(error) => tell(problems, Object::Node, &error),
+        }
+        match netlink::default_routes() {
+            Ok(routes) => {
+                let named = routes.iter().filter_map(|route| {
+                    let interface = self.links.get(&route.ifindex)?.name.clone();
+                    Some(DefaultRoute { interface, family: route.family })
+                });
+                let known = std::mem::take(&mut evidence.management.default_routes);
+                let mut all: Vec<DefaultRoute> = known.into_iter().chain(named).collect();
+                all.sort();
+                all.dedup();
+                evidence.management.default_routes = all;
+            }
+            Err(error) => tell(problems, Object::Node, &error),
+        }
+    }
+
+    fn place(&self, evidence: &mut Evidence, ifindex: u32, address: IpAddr) {
+        if let Some(link) = self.links.get(&ifindex) {
+            evidence.addresses.entry(link.name.clone()).or_default().insert(address);
+        }
+    }
+
+    /// Adds kinds, masters and what links are made of.
+    pub(crate) fn improve_links(&self, links: &mut [Link]) {
+        for link in links {
+            let Some(raw) = self.links.get(&link.ifindex).filter(|raw| raw.name == link.name) else {
+                continue;
+            };
+            // Better an unknown kind than one that was guessed from folders.
+            link.kind = raw.kind.clone();
+            if let Some(master) = raw.master.and_then(|index| self.links.get(&index)) {
+                link.master = Some(master.name.clone());
+            }
+            if let Some(lower) = raw.lower.and_then(|index| self.links.get(&index))
+                && !link.lowers.contains(&lower.name)
+            {
+                link.lowers.push(lower.name.clone());
+                link.lowers.sort();
+            }
+        }
+    }
+
+    /// Adds alternative names to the functions' netdevs.
+    pub(crate) fn improve_functions(&self, functions: &mut Functions) {
+        for raw in functions.values_mut().flat_map(|function| &mut function.netdevs) {
+            self.improve_netdev(&mut raw.netdev);
+        }
+    }
+
+    fn improve_netdev(&self, netdev: &mut Netdev) {
+        if let Some(raw) = self.links.get(&netdev.ifindex).filter(|raw| raw.name == netdev.name) {
+            netdev.alt_names.clone_from(&raw.alt_names);
+        }
+    }
+}
+
+/// Asks each PF's driver for its VFs' attributes.
+pub(crate) fn vf_attributes(pfs: &mut [Pf], problems: &mut Vec<Problem>) {
+    for pf in pfs.iter_mut().filter(|pf| !pf.vfs.is_empty()) {
+        let Some(ifindex) = pf.netdev().map(|netdev| netdev.ifindex) else { continue };
+        match netlink::vf_attributes(ifindex) {
+            Ok(mut attributes) => {
+                for vf in &mut pf.vfs {
+                    if let Some(admin) = attributes.remove(&vf.index) {
+                        vf.admin = admin;
+                    }
+                }
+            }
+            Err(error) => tell(problems, pci(pf.address), &error),
+        }
+    }
+}
+
+fn pci(address: PciAddress) -> Object {
+    Object::Pci(address)
+}
+
+fn tell(problems: &mut Vec<Problem>, object: Object, error: &NetlinkError) {
+    problems.push(Problem { object, reason: chain(error) });
+}

@@ -1,0 +1,93 @@
+//! The node as data: one pass over sysfs, netlink and `proc`, put together into [`Observed`].
+//!
+//! Looking changes nothing and waits for nothing: no file is read that a stuck write could block. One object that cannot be
+//! read is a problem in the result; only a node without any inventory is an error.
+
+mod functions;
+mod links;
+mod live;
+mod management;
+mod node;
+mod representor;
+
+use std::path::PathBuf;
+
+use portwright_core::observed::{Observed, Problem};
+
+use self::live::Live;
+use crate::root::{ReadError, Root};
+
+/// Why nothing could be said of the node.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// There is no sysfs.
+    #[error("there is no sysfs below {} (hint: --root names the folder that holds sys and proc)", root.display())]
+    NoSysfs {
+        /// The root.
+        root: PathBuf,
+        /// What was tried.
+        #[source]
+        source: ReadError,
+    },
+    /// PCI functions could not be listed.
+    #[error("PCI functions cannot be listed")]
+    Functions {
+        /// What was tried.
+        #[source]
+        source: ReadError,
+    },
+}
+
+/// Looks at a node.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    root: Root,
+    live: bool,
+    state_dir: PathBuf,
+}
+
+impl Observer {
+    /// An observer of the node below `root`. With `live`, netlink, devlink and the processes of the running host are asked
+    /// too; without, everything comes from the tree and what a tree cannot hold stays unknown. `state_dir` is where the
+    /// agent's own memory is (`/var/lib/portwright`).
+    pub fn new(root: Root, live: bool, state_dir: impl Into<PathBuf>) -> Observer {
+        Observer { root, live, state_dir: state_dir.into() }
+    }
+
+    /// The root it reads below.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Looks once.
+    pub fn observe(&self) -> Result<Observed, ObserveError> {
+        let root = &self.root;
+        let mut problems: Vec<Problem> = Vec::new();
+        let mut functions = functions::scan(root, &mut problems)?;
+        let live = self.live.then(|| Live::read(&mut problems));
+        let mut evidence = management::from_tables(root, &mut problems);
+        evidence.management.sessions = management::sessions(root, &mut problems);
+        if let Some(live) = &live {
+            live.improve(&mut evidence, &mut problems);
+            live.improve_functions(&mut functions);
+        }
+        let mut links = links::read(root, &functions, &evidence.addresses, &mut problems);
+        let (mut pfs, devices) = functions::assemble(&functions, &links.representors, &mut problems);
+        if let Some(live) = &live {
+            live.improve_links(&mut links.links);
+            live::vf_attributes(&mut pfs, &mut problems);
+        }
+        let node = node::facts(root, &mut problems);
+        problems.sort();
+        problems.dedup();
+        Ok(Observed {
+            node,
+            pfs,
+            devices,
+            links: links.links,
+            management: evidence.management,
+            ovs: None,
+            problems,
+        })
+    }
+}
