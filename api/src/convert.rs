@@ -6,6 +6,7 @@ use portwright_core::desired::{
     DisruptionPolicy, Document, DriverWish, EswitchMode, LinkState, MacPolicy, Mode, NicEntry, TxRateWish,
     VfGroup, Vlan, VlanProtocol,
 };
+use portwright_core::id::PciAddress;
 use portwright_core::range::IndexSet;
 use portwright_core::select::{Pattern, Selector};
 
@@ -69,7 +70,7 @@ pub(crate) fn nic(nic: &Nic, path: &str, errors: &mut Errors) -> Option<NicEntry
     let before = errors.list.len();
     let Nic { select, vfs, mtu, eswitch, externally_managed, allow_management_path, vf_groups } = nic;
     let select = selector(select, &format!("{path}.select"), errors);
-    mtu_in_bounds(*mtu, path, errors);
+    errors.rule(format!("{path}.mtu"), names::mtu(*mtu));
     let mut groups: Vec<VfGroup> = Vec::new();
     let mut ranges: Vec<(String, IndexSet)> = Vec::new();
     for (index, written) in vf_groups.iter().enumerate() {
@@ -151,7 +152,7 @@ fn group(written: &policy::VfGroup, path: &str, errors: &mut Errors) -> Option<V
     if let Some(driver) = driver {
         errors.rule(format!("{path}.driver"), names::driver(driver));
     }
-    mtu_in_bounds(*mtu, path, errors);
+    errors.rule(format!("{path}.mtu"), names::mtu(*mtu));
     let vlan = vlan.as_ref().map(|tag| vlan_tag(tag, &format!("{path}.vlan"), errors));
     let tx_rate = tx_rate.as_ref().map(|rate| tx_rates(rate, &format!("{path}.txRate"), errors));
     Some(VfGroup {
@@ -219,12 +220,6 @@ fn tx_rates(rate: &TxRate, path: &str, errors: &mut Errors) -> TxRateWish {
     TxRateWish { min: *min, max: *max }
 }
 
-fn mtu_in_bounds(mtu: Option<u32>, path: &str, errors: &mut Errors) {
-    if let Some(mtu) = mtu.filter(|mtu| !(68..=65535).contains(mtu)) {
-        errors.add(format!("{path}.mtu"), format!("{mtu} is not between 68 and 65535"));
-    }
-}
-
 /// A selector; what cannot be parsed is left out of the result and reported.
 pub(crate) fn selector(select: &NicSelect, path: &str, errors: &mut Errors) -> Selector {
     let NicSelect { vendors, devices, drivers, names: interfaces, addresses, macs, numa_nodes, switch_ids } =
@@ -247,11 +242,22 @@ pub(crate) fn selector(select: &NicSelect, path: &str, errors: &mut Errors) -> S
         devices: all(&format!("{path}.devices"), devices, |text| text.parse(), errors),
         drivers: drivers.clone(),
         names: all(&format!("{path}.names"), interfaces, Pattern::new, errors),
-        addresses: all(&format!("{path}.addresses"), addresses, Pattern::new, errors),
+        addresses: all(&format!("{path}.addresses"), addresses, address_pattern, errors),
         macs: all(&format!("{path}.macs"), macs, |text| text.parse(), errors),
         numa_nodes: numa_nodes.clone(),
         switch_ids: switch_ids.iter().map(|id| id.to_ascii_lowercase()).collect(),
     }
+}
+
+/// A pattern over PCI addresses, which sysfs writes in lower case. Without any wildcard it must be an address, or it
+/// would silently match nothing.
+fn address_pattern(text: &str) -> Result<Pattern, String> {
+    let lower = text.to_ascii_lowercase();
+    if !lower.contains(['*', '?', '[', '{']) {
+        let address: Result<PciAddress, _> = lower.parse();
+        address.map_err(|error| error.to_string())?;
+    }
+    Pattern::new(&lower).map_err(|error| error.to_string())
 }
 
 /// Every text of a list, parsed.

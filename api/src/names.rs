@@ -50,7 +50,6 @@ pub(crate) fn label_value(value: &str) -> Result<(), String> {
 
 /// A network interface's name as the kernel checks it (`dev_valid_name`): 1 to 15 bytes, no `/`, `:` or white space, and
 /// not `.` or `..`. Control characters, which the kernel would take, are refused too.
-#[allow(dead_code, reason = "bridges come next")]
 pub(crate) fn interface(name: &str) -> Result<(), String> {
     let inner = |c: char| c != '/' && c != ':' && !c.is_whitespace() && !c.is_control();
     let good = !name.is_empty() && name.len() <= 15 && name != "." && name != ".." && name.chars().all(inner);
@@ -62,6 +61,55 @@ pub(crate) fn driver(name: &str) -> Result<(), String> {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let good = !name.is_empty() && name.len() <= 63 && name.bytes().all(inner) && name != "." && name != "..";
     refuse_unless(good, name, "a kernel driver's name: letters, digits, `-`, `_` and `.`")
+}
+
+/// One part of a DNS name (RFC 1123 label), as Kubernetes wants for namespaces.
+pub(crate) fn label(name: &str) -> Result<(), String> {
+    let good = name.len() <= 63 && label_part(name);
+    refuse_unless(
+        good,
+        name,
+        "at most 63 lower-case letters, digits and `-`, starting and ending with a letter or digit",
+    )
+}
+
+/// The prefix of an extended resource. Kubernetes keeps `kubernetes.io` and `requests.` for itself, and puts
+/// `requests.` before the name for quotas, which leaves 244 characters.
+pub(crate) fn resource_prefix(prefix: &str) -> Result<(), String> {
+    subdomain(prefix)?;
+    if prefix.ends_with("kubernetes.io") || prefix.starts_with("requests.") {
+        return Err(format!(
+            "`{}` belongs to Kubernetes itself; use a domain of your own",
+            shortened(prefix)
+        ));
+    }
+    if prefix.len() > 244 {
+        return Err("is longer than 244 characters".to_owned());
+    }
+    Ok(())
+}
+
+/// The name of an Open vSwitch port without a network interface of the kernel: 1 to 63 bytes, otherwise as
+/// [`interface`].
+pub(crate) fn port(name: &str) -> Result<(), String> {
+    let inner = |c: char| c != '/' && !c.is_whitespace() && !c.is_control();
+    let good = !name.is_empty() && name.len() <= 63 && name.chars().all(inner);
+    refuse_unless(good, name, "1 to 63 bytes without spaces and `/`")
+}
+
+/// A key of a column such as `other_config`, or another name that Open vSwitch only stores: any text of 1 to 255 bytes
+/// without control characters.
+pub(crate) fn column_key(key: &str) -> Result<(), String> {
+    let good = !key.is_empty() && key.len() <= 255 && !key.chars().any(char::is_control);
+    refuse_unless(good, key, "1 to 255 bytes without control characters")
+}
+
+/// An MTU in bytes: what IPv4 needs at least (RFC 791) to the largest that an IP packet can fill.
+pub(crate) fn mtu(mtu: Option<u32>) -> Result<(), String> {
+    match mtu {
+        Some(mtu) if !(68..=65535).contains(&mtu) => Err(format!("{mtu} is not between 68 and 65535")),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn refuse_unless(good: bool, name: &str, rule: &str) -> Result<(), String> {

@@ -1,13 +1,19 @@
 //! Everything that a policy's text alone shows to be wrong and a schema cannot say. These checks always run, for every
 //! section, whether or not this version can act on it.
 
-mod nic;
+mod bridge;
+mod mirror;
+mod pool;
+mod port;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
 
+use crate::convert;
 use crate::error::FieldError;
 use crate::names;
 use crate::policy::{LabelExpression, LabelOperator, NodePolicy, NodePolicySpec, NodeSelector};
+use crate::tree::shortened;
 
 /// Sections that this version checks but cannot act on yet. A policy that uses one is refused rather than half applied.
 pub const NOT_THERE_YET: &[&str] = &["spec.bridges", "spec.mirrors", "spec.ovs", "spec.pools"];
@@ -29,8 +35,17 @@ pub fn check(policy: &NodePolicy) -> Vec<FieldError> {
         errors.rule("spec.maxUnavailable", max_unavailable(limit));
     }
     for (index, entry) in spec.nics.iter().enumerate() {
-        nic::check(entry, &format!("spec.nics[{index}]"), &mut errors);
+        // What converts is right; the converted entry itself is not needed here.
+        convert::nic(entry, &format!("spec.nics[{index}]"), &mut errors);
     }
+    if let Some(collect) = spec.ovs.as_ref().and_then(|ovs| ovs.collect.as_ref()) {
+        for (index, owner) in collect.owners.iter().enumerate() {
+            errors.rule(format!("spec.ovs.collect.owners[{index}]"), names::column_key(owner));
+        }
+    }
+    pool::check_all(&spec.pools, &mut errors);
+    bridge::check_all(&spec.bridges, &mut errors);
+    mirror::check_all(&spec.mirrors, &mut errors);
     errors.list
 }
 
@@ -78,6 +93,27 @@ impl Errors {
     }
 }
 
+/// Names that may be taken once, and the path that took each.
+#[derive(Debug, Default)]
+pub(crate) struct Unique(BTreeMap<String, String>);
+
+impl Unique {
+    /// Takes a name; if it is taken already, that is an error that names both places, and `false`.
+    pub(crate) fn take(&mut self, name: &str, path: &str, errors: &mut Errors) -> bool {
+        self.take_as(name, name, path, errors)
+    }
+
+    /// As [`Unique::take`], for a name that is unique only together with something else.
+    pub(crate) fn take_as(&mut self, key: &str, name: &str, path: &str, errors: &mut Errors) -> bool {
+        if let Some(other) = self.0.get(key) {
+            errors.add(path, format!("`{}` is already taken by {other}", shortened(name)));
+            return false;
+        }
+        self.0.insert(key.to_owned(), path.to_owned());
+        true
+    }
+}
+
 fn node_selector(selector: &NodeSelector, errors: &mut Errors) {
     let NodeSelector { match_labels, match_expressions } = selector;
     for (key, value) in match_labels {
@@ -116,10 +152,9 @@ fn max_unavailable(limit: &IntOrString) -> Result<(), String> {
         }
         IntOrString::String(text) => match text.strip_suffix('%').map(str::parse::<u32>) {
             Some(Ok(1..=100)) => Ok(()),
-            Some(Ok(_) | Err(_)) | None => Err(format!(
-                "`{}` is neither a number nor a percentage from `1%` to `100%`",
-                crate::tree::shortened(text)
-            )),
+            Some(Ok(_) | Err(_)) | None => {
+                Err(format!("`{}` is neither a number nor a percentage from `1%` to `100%`", shortened(text)))
+            }
         },
     }
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
-    /// Name of the port and its interface, at most 15 bytes.
-    #[schemars(length(min = 1, max = 15))]
+    /// Name of the port and its interface: at most 15 bytes for types `system` and `internal`, else at most 63.
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Kind of the interface.
     #[serde(default, rename = "type")]
