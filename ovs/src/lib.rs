@@ -1,1 +1,3 @@
-//! OVSDB client (module `ovsdb`) and typed vswitch operations.
+//! OVSDB client (module [`ovsdb`]) and typed vswitch operations.
+
+pub mod ovsdb;
