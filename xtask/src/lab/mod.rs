@@ -23,11 +23,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What a lab run came to.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 pub(crate) struct Summary {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
-    pub(crate) ignored: usize,
+    /// Scenarios that were not wanted this time, with the reason.
+    pub(crate) left_out: Vec<String>,
+    /// Names of the failed scenarios.
+    pub(crate) broken: Vec<String>,
 }
 
 /// The time limit of a boot that runs the long scenarios too.
@@ -46,14 +49,11 @@ pub(crate) fn run(args: &LabArgs) -> Result<Summary> {
     let started = sys::now();
     let mut summary = Summary::default();
     for boot in [&boots::IOMMU, &boots::PLAIN] {
-        let (names, left_out) = rig.scenarios(boot, args)?;
-        summary.ignored += left_out;
+        let names = rig.scenarios(boot, args, &mut summary)?;
         if args.list {
             names.iter().for_each(|name| sys::out(&format!("lab::{name}")));
         } else if !names.is_empty() {
-            let (passed, failed) = rig.boot(boot, &names, args)?;
-            summary.passed += passed;
-            summary.failed += failed;
+            rig.boot(boot, &names, args, &mut summary)?;
         }
     }
     if args.list {
@@ -63,9 +63,10 @@ pub(crate) fn run(args: &LabArgs) -> Result<Summary> {
         bail!("no scenario matches {:?}; `cargo xtask lab --list` shows them", args.only);
     }
     let word = if summary.failed == 0 { "ok" } else { "FAILED" };
-    let Summary { passed, failed, ignored } = summary;
+    let Summary { passed, failed, left_out, .. } = &summary;
     sys::out(&format!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; finished in {}",
+        "\ntest result: {word}. {passed} passed; {failed} failed; {} ignored; finished in {}",
+        left_out.len(),
         sys::seconds(started.elapsed())
     ));
     Ok(summary)
@@ -128,26 +129,26 @@ impl Rig {
         Ok(Self { kernel, initramfs, guest, accelerator })
     }
 
-    /// The names that a boot is expected to report, and the number of those left out because they are long.
-    fn scenarios(&self, boot: &Boot, args: &LabArgs) -> Result<(Vec<String>, usize)> {
+    /// The names that a boot is expected to report; those left out because they are long go to the summary.
+    fn scenarios(&self, boot: &Boot, args: &LabArgs, summary: &mut Summary) -> Result<Vec<String>> {
         let list = sys::capture(sys::command(&self.guest).args(["--list", boot.name]))?;
         let wanted =
             |name: &str| args.only.is_empty() || args.only.iter().any(|word| name.contains(word.as_str()));
         let mut names = Vec::new();
-        let mut left_out = 0;
         for line in list.lines() {
             let (name, kind) = line.split_once(' ').unwrap_or((line, ""));
             if !wanted(name) {
                 continue;
             }
             if kind == "long" && !args.long {
-                sys::out(&format!("test lab::{name} ... ignored, needs minutes: cargo xtask lab --long"));
-                left_out += 1;
+                let reason = "needs minutes: cargo xtask lab --long";
+                sys::out(&format!("test lab::{name} ... ignored, {reason}"));
+                summary.left_out.push(format!("lab::{name}: {reason}"));
             } else {
                 names.push(name.to_owned());
             }
         }
-        Ok((names, left_out))
+        Ok(names)
     }
 
     fn machine<'a>(&'a self, boot: &'a Boot, mut words: Vec<String>, limit: Duration) -> Machine<'a> {
@@ -163,8 +164,8 @@ impl Rig {
         }
     }
 
-    /// Runs one boot; returns (passed, failed).
-    fn boot(&self, boot: &Boot, names: &[String], args: &LabArgs) -> Result<(usize, usize)> {
+    /// Runs one boot and adds what it came to.
+    fn boot(&self, boot: &Boot, names: &[String], args: &LabArgs, summary: &mut Summary) -> Result<()> {
         sys::say(&format!("lab: boot {} ({}), {} scenarios", boot.name, boot.about, names.len()));
         let mut words = Vec::new();
         if args.long {
@@ -184,12 +185,15 @@ impl Rig {
             print(&Event::Failed(name, why, 0.0));
         }
         let (passed, failed) = tally.counts();
+        summary.passed += passed;
+        summary.failed += failed;
+        summary.broken.extend(tally.broken().map(|name| format!("lab::{name}")));
         if failed > 0 || !tally.complete {
             show_log(&machine.log)?;
         } else if !args.keep {
             sys::remove(&machine.log)?;
         }
-        Ok((passed, failed))
+        Ok(())
     }
 }
 

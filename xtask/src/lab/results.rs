@@ -88,6 +88,14 @@ impl Tally {
         silent.map(|(name, _)| (name.clone(), why(name))).collect()
     }
 
+    /// Names of scenarios that failed or did not report.
+    pub(super) fn broken(&self) -> impl Iterator<Item = &str> {
+        self.outcomes
+            .iter()
+            .filter(|(_, outcome)| **outcome != Some(Outcome::Good))
+            .map(|(name, _)| name.as_str())
+    }
+
     /// (passed, failed), a missing result counted as failed.
     pub(super) fn counts(&self) -> (usize, usize) {
         let good = self.outcomes.values().filter(|outcome| **outcome == Some(Outcome::Good)).count();
