@@ -1,0 +1,125 @@
+//! When to stop between two steps: on SIGINT, on SIGTERM, or when the time is over. Every prefix of a plan is a safe
+//! place to stop, so nothing is undone.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use portwright_core::drive::{Node, RunError};
+use portwright_core::{Observed, Step};
+use portwright_host::deadline::Deadline;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::output;
+
+/// Why no further step may begin, once there is a reason.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    signalled: Arc<OnceLock<&'static str>>,
+    deadline: Option<(Deadline, u64)>,
+}
+
+impl Stop {
+    /// Stops when `timeout` seconds are over, and from now on at the first SIGINT or SIGTERM.
+    pub fn on_signals(timeout: Option<u64>) -> io::Result<Stop> {
+        let deadline = timeout.map(|seconds| (Deadline::after(Duration::from_secs(seconds)), seconds));
+        let stop = Stop { signalled: Arc::default(), deadline };
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        // Registered here and not in the thread: from the return of this function on no signal ends the process.
+        let (mut interrupt, mut terminate) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        };
+        let signalled = Arc::clone(&stop.signalled);
+        let wait = move || {
+            let name = runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => "SIGINT",
+                    _ = terminate.recv() => "SIGTERM",
+                }
+            });
+            if signalled.set(name).is_ok() {
+                output::stderr(&format!("{name}: stopping after the step that runs now\n"));
+            }
+            // The runtime lives on with this thread, so that a second signal does not end a step half-way.
+            runtime.block_on(std::future::pending::<()>());
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
+        Ok(stop)
+    }
+
+    /// Why no further step may begin.
+    pub fn reason(&self) -> Option<String> {
+        if let Some(name) = self.signalled.get() {
+            return Some(format!("stopped by {name}"));
+        }
+        let (deadline, seconds) = self.deadline?;
+        deadline.expired().then(|| format!("the {seconds} s of `--timeout` are over"))
+    }
+}
+
+/// A node on which no step begins once there is a reason to stop.
+#[derive(Debug)]
+pub struct Stoppable<N> {
+    /// The node.
+    pub node: N,
+    /// When to stop.
+    pub stop: Stop,
+}
+
+impl<N: Node> Node for Stoppable<N> {
+    type Error = N::Error;
+
+    fn observe(&mut self) -> Result<Observed, N::Error> {
+        self.node.observe()
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), RunError<N::Error>> {
+        match self.stop.reason() {
+            Some(because) => Err(RunError::Stopped { because }),
+            None => self.node.run(step),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portwright_core::{Change, Disruption};
+
+    /// Counts the steps that reach it.
+    #[derive(Debug, Default)]
+    struct Counting(usize);
+
+    impl Node for Counting {
+        type Error = io::Error;
+
+        fn observe(&mut self) -> Result<Observed, io::Error> {
+            Ok(Observed::default())
+        }
+
+        fn run(&mut self, _: &Step) -> Result<(), RunError<io::Error>> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_begins_once_the_time_is_over() {
+        let change = Change::SetPfMtu { from: 1500, to: 9000 };
+        let object = "0000:01:00.0".parse().unwrap();
+        let step = Step { object, change, disruption: Disruption::None, force: false };
+
+        let mut in_time = Stoppable { node: Counting::default(), stop: Stop::default() };
+        assert!(in_time.run(&step).is_ok());
+        assert_eq!(in_time.node.0, 1);
+
+        let deadline = Some((Deadline::after(Duration::ZERO), 0));
+        let stop = Stop { deadline, ..Stop::default() };
+        let mut late = Stoppable { node: Counting::default(), stop };
+        let because = late.run(&step).unwrap_err().to_string();
+        assert!(because.contains("--timeout"), "{because}");
+        assert_eq!(late.node.0, 0);
+    }
+}

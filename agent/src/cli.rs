@@ -1,0 +1,168 @@
+//! What can be typed. Help, completions and man pages are generated from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// SR-IOV and Open vSwitch provisioning of one node.
+///
+/// Shows what a node has, what a policy would change and what is in the way, and carries the change out.
+/// Data goes to stdout, everything else to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "portwright", version, propagate_version = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Flags that every verb takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 nothing to do or done, 1 something to do, blocked or not done, 2 could not tell.";
+
+/// Flags that every verb takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// How data is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub output: Format,
+    /// Read the host below this folder (other than `/`: only `observe`, `plan` and `profiles`)
+    #[arg(long, global = true, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Where journal and reports are kept
+    #[arg(long, global = true, default_value = "/var/lib/portwright", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// Where kubelet keeps its sockets and checkpoints
+    #[arg(long, global = true, default_value = "/var/lib/kubelet", value_name = "DIR")]
+    pub kubelet_dir: PathBuf,
+    /// Further hardware profiles; a file replaces the built-in one of its name
+    #[arg(long, global = true, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show what is on this node; `-o json` is also what `plan --observed` reads
+    Observe,
+    /// Show what would be done and what is in the way; changes nothing
+    Plan(PlanArgs),
+    /// Plan, carry the plan out and verify once
+    Apply(ApplyArgs),
+    /// Show hardware profiles
+    #[command(subcommand)]
+    Profiles(ProfilesVerb),
+    /// Write one archive for a bug report
+    Bundle(BundleArgs),
+    /// Print the CustomResourceDefinitions
+    Crds,
+    /// Print the completion script of a shell
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write all of them
+    Man {
+        /// Write one page per verb into this folder instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+impl Verb {
+    /// The verb as it is typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verb::Observe => "observe",
+            Verb::Plan(_) => "plan",
+            Verb::Apply(_) => "apply",
+            Verb::Profiles(_) => "profiles",
+            Verb::Bundle(_) => "bundle",
+            Verb::Crds => "crds",
+            Verb::Completions { .. } => "completions",
+            Verb::Man { .. } => "man",
+        }
+    }
+
+    /// Whether it may be used on a tree that is not the running host.
+    pub fn works_on_a_tree(&self) -> bool {
+        match self {
+            Verb::Observe | Verb::Plan(_) | Verb::Profiles(_) => true,
+            Verb::Apply(_) | Verb::Bundle(_) | Verb::Crds | Verb::Completions { .. } | Verb::Man { .. } => {
+                false
+            }
+        }
+    }
+}
+
+/// Policy files.
+#[derive(Debug, Args)]
+pub struct Policies {
+    /// NodePolicy documents: files with one or many each, `-` is stdin
+    #[arg(short, long = "file", required = true, num_args = 1.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The policies.
+    #[command(flatten)]
+    pub policies: Policies,
+    /// Plan for the node that `observe -o json` described in this file, not for this one
+    #[arg(long, value_name = "FILE")]
+    pub observed: Option<PathBuf>,
+}
+
+/// Arguments of `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The policies.
+    #[command(flatten)]
+    pub policies: Policies,
+    /// Begin no further step after so many seconds; the step that runs is finished
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+/// Verbs below `profiles`.
+#[derive(Debug, Subcommand)]
+pub enum ProfilesVerb {
+    /// List all profiles
+    List,
+    /// Show which profile applies to each PF, and by what rule
+    Match {
+        /// Look at the node that `observe -o json` described in this file, not at this one
+        #[arg(long, value_name = "FILE")]
+        observed: Option<PathBuf>,
+    },
+    /// Check profile files without using them; without files, those that are compiled in
+    Check {
+        /// TOML files
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Arguments of `bundle`.
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// Add these policies and their plans
+    #[arg(short, long = "file", num_args = 1.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The archive to write
+    #[arg(default_value = "portwright-bundle.tar.gz", value_name = "ARCHIVE")]
+    pub archive: PathBuf,
+}

@@ -1,0 +1,5 @@
+//! Data as an operator reads it: aligned columns, understandable without colour.
+
+pub mod observe;
+pub mod profiles;
+pub mod table;

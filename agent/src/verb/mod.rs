@@ -1,0 +1,31 @@
+//! The verbs: each a function from its arguments to what it prints and how it ends.
+
+pub mod generate;
+pub mod observe;
+pub mod plan;
+pub mod profiles;
+
+use std::path::Path;
+
+use crate::cli::{Cli, Verb};
+use crate::error::CliError;
+use crate::output::Exit;
+
+/// Runs the verb that was typed.
+pub fn run(cli: &Cli) -> Result<Exit, CliError> {
+    if cli.global.root != Path::new("/") && !cli.verb.works_on_a_tree() {
+        return Err(CliError::Root { verb: cli.verb.name(), root: cli.global.root.clone() });
+    }
+    match &cli.verb {
+        Verb::Observe => observe::run(&cli.global),
+        Verb::Plan(arguments) => plan::run(&cli.global, arguments),
+        Verb::Crds => generate::crds(cli.global.output),
+        Verb::Profiles(which) => profiles::run(&cli.global, which),
+        Verb::Completions { shell } => generate::completions(*shell),
+        Verb::Man { dir } => generate::man(dir.as_deref()),
+        Verb::Apply(_) | Verb::Bundle(_) => {
+            crate::output::stderr(&format!("error: `{}` is not in this version\n", cli.verb.name()));
+            Ok(Exit::CouldNotTell)
+        }
+    }
+}
