@@ -41,6 +41,9 @@ pub enum ConfigError {
     /// A limit of zero would refuse everything.
     #[error("--{0} must be at least 1")]
     Zero(&'static str),
+    /// Both kinds of certificates at once.
+    #[error("--client-ca does not go with --self-managed-certificates")]
+    ClientCa,
     /// TLS flags.
     #[error(transparent)]
     Tls(TlsPolicyError),
@@ -83,6 +86,9 @@ impl Config {
             if value == 0 {
                 return Err(ConfigError::Zero(flag));
             }
+        }
+        if flags.self_managed_certificates && !flags.client_ca.is_empty() && !flags.insecure {
+            return Err(ConfigError::ClientCa);
         }
         let keys = list(&flags.network_resource_name_keys);
         if keys.is_empty() {

@@ -1,1 +1,5 @@
-fn main() {}
+//! The webhook's program.
+
+fn main() -> std::process::ExitCode {
+    portwright_injector::start::main()
+}

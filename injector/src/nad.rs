@@ -15,6 +15,9 @@ pub const NODE_SELECTOR: &str = "k8s.v1.cni.cncf.io/nodeSelector";
 /// The prefix under which ovs-cni's marker and portwright advertise OVS bridges.
 pub const BRIDGE_PREFIX: &str = "ovs-cni.network.kubevirt.io";
 
+/// A label's key and value.
+pub type Label = (Box<str>, Box<str>);
+
 /// How definitions are read; fixed at start.
 #[derive(Debug, Clone)]
 pub struct Reading {
@@ -30,7 +33,7 @@ pub struct Network {
     /// Extended resources that one attachment takes one of each; a name may stand here twice.
     pub resources: Box<[Box<str>]>,
     /// Labels that the node must have.
-    pub selector: Box<[(Box<str>, Box<str>)]>,
+    pub selector: Box<[Label]>,
     /// Why no pod can use this definition, if so.
     pub problem: Option<Box<str>>,
 }
@@ -130,7 +133,7 @@ impl Network {
 }
 
 /// Reads `key=value[,key=value…]`; a key alone stands for the label with an empty value.
-fn parse_selector(text: &str) -> Result<Vec<(Box<str>, Box<str>)>, String> {
+fn parse_selector(text: &str) -> Result<Vec<Label>, String> {
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').map_or((part, ""), |(key, value)| (key.trim(), value.trim()));

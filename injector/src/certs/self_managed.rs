@@ -1,0 +1,244 @@
+//! Certificates that we make, keep in a Secret and announce in the webhook configuration.
+//!
+//! Every replica runs this; there is no leader. A write carries the version of what was read, so of two replicas that
+//! want the same step one loses, reads again and finds nothing to do. The Secret and the configuration are watched, so
+//! that an edit is repaired at once; a slow timer covers what watches miss and the passing of time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, select};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::authority::{AuthorityError, Pair, Store};
+use super::plan::{self, Action, Lifetimes};
+use super::{Installer, Material};
+use crate::clock::unix_seconds;
+use crate::networks::chain;
+
+/// How long to wait for a change before looking anyway.
+const SLOW: Duration = Duration::from_secs(600);
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_secs(5);
+/// A burst of changes is one change.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Each step is a write and a read; more than this in one go is a fight with somebody.
+const MAX_STEPS: usize = 8;
+
+/// Why certificates could not be looked after this time.
+#[derive(Debug, thiserror::Error)]
+pub enum ManageError {
+    /// The API server's refusal.
+    #[error("cannot {verb} {object}")]
+    Api {
+        /// What was attempted.
+        verb: &'static str,
+        /// On what.
+        object: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make certificates")]
+    Make(#[source] AuthorityError),
+    /// What is in the Secret cannot be served.
+    #[error("cannot use the certificate in the Secret")]
+    Install(#[source] super::CertificateError),
+    /// Somebody keeps undoing what we do.
+    #[error("the Secret or the webhook configuration keeps changing under us")]
+    Contended,
+}
+
+/// Looks after the certificates of one webhook.
+pub struct Manager {
+    /// API server.
+    pub client: Client,
+    /// Our namespace.
+    pub namespace: String,
+    /// The Secret.
+    pub secret: String,
+    /// The Service, whose names the certificate is for.
+    pub service: String,
+    /// The MutatingWebhookConfiguration.
+    pub webhook: String,
+    /// How long things last.
+    pub lifetimes: Lifetimes,
+    /// Where certificates are put into use.
+    pub installer: Installer,
+}
+
+impl Manager {
+    /// Looks after the certificates for ever.
+    pub async fn run(self: Arc<Self>) {
+        let mut wakes = self.wakes();
+        let mut served = None;
+        let mut complained = String::new();
+        loop {
+            let pause = match self.reconcile(&mut served).await {
+                Ok(()) => {
+                    complained.clear();
+                    SLOW
+                }
+                Err(error) => {
+                    let text = chain(&error);
+                    if text != complained {
+                        tracing::error!(error = %text, "certificates cannot be looked after; trying again");
+                        complained = text;
+                    }
+                    RETRY
+                }
+            };
+            // Either way it is time to look again.
+            timeout(pause, wakes.next()).await.ok();
+            sleep_until(Instant::now() + SETTLE).await;
+        }
+    }
+
+    /// Something every time the Secret or the configuration changes.
+    fn wakes(&self) -> BoxStream<'static, ()> {
+        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let webhooks: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let secrets = watcher(secrets, named(&self.secret)).default_backoff();
+        let webhooks = watcher(webhooks, named(&self.webhook)).default_backoff();
+        // A watch that fails wakes nobody; the slow timer remains.
+        select(
+            secrets.filter_map(|event| async move { event.ok().map(|_| ()) }),
+            webhooks.filter_map(|event| async move { event.ok().map(|_| ()) }),
+        )
+        .boxed()
+    }
+
+    /// One pass: read, step until nothing is left to do, announce, serve.
+    async fn reconcile(&self, served: &mut Option<Pair>) -> Result<(), ManageError> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let names = self.names();
+        for _ in 0..MAX_STEPS {
+            let secret =
+                secrets.get(&self.secret).await.map_err(|source| self.secret_error("read", source))?;
+            let store = read(&secret);
+            if store.facts(&names, false).leaf.is_some() && served.as_ref() != Some(&store.leaf) {
+                self.serve(&store.leaf)?;
+                *served = Some(store.leaf.clone());
+            }
+            // An empty bundle is not announced: first found an authority.
+            let announced =
+                if store.authority.certificate.is_empty() { Ok(false) } else { self.announce(&store).await };
+            let seen = announced.as_ref().is_ok_and(|seen| *seen);
+            let now = unix_seconds();
+            let action = plan::next(now, &store.facts(&names, seen), &self.lifetimes);
+            if action == Action::Nothing {
+                return announced.map(|_| ());
+            }
+            tracing::info!(?action, "certificates: next step");
+            let store = store.after(action, now, &names, &self.lifetimes).map_err(ManageError::Make)?;
+            match secrets.replace(&self.secret, &PostParams::default(), &write(secret, &store)).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    tracing::debug!("another replica was faster");
+                }
+                Err(source) => return Err(self.secret_error("write", source)),
+            }
+        }
+        Err(ManageError::Contended)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let Self { service, namespace, .. } = self;
+        vec![service.clone(), format!("{service}.{namespace}"), format!("{service}.{namespace}.svc")]
+    }
+
+    fn serve(&self, leaf: &Pair) -> Result<(), ManageError> {
+        let material = Material {
+            chain: leaf.certificate.clone().into_bytes(),
+            key: leaf.key.clone().into_bytes(),
+            client_ca: Vec::new(),
+        };
+        self.installer.install(&material).map_err(ManageError::Install)
+    }
+
+    /// Brings the bundle into the webhook configuration; true if it was there already.
+    async fn announce(&self, store: &Store) -> Result<bool, ManageError> {
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let fail = |verb, source| ManageError::Api {
+            verb,
+            object: format!("MutatingWebhookConfiguration {}", self.webhook),
+            source,
+        };
+        let found = api.get(&self.webhook).await.map_err(|source| fail("read", source))?;
+        let bundle = ByteString(store.bundle().into_bytes());
+        let mut operations = vec![json!({
+            "op": "test", "path": "/metadata/resourceVersion", "value": found.metadata.resource_version,
+        })];
+        for (index, webhook) in found.webhooks.iter().flatten().enumerate() {
+            let config = &webhook.client_config;
+            let ours = config
+                .service
+                .as_ref()
+                .is_some_and(|service| service.name == self.service && service.namespace == self.namespace);
+            if ours && config.ca_bundle.as_ref() != Some(&bundle) {
+                operations.push(json!({
+                    "op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": bundle,
+                }));
+            }
+        }
+        if operations.len() == 1 {
+            return Ok(true);
+        }
+        let patch: json_patch::Patch = serde_json::from_value(operations.into())
+            .map_err(|source| fail("patch", kube::Error::SerdeError(source)))?;
+        tracing::info!(webhook = self.webhook, "caBundle put right");
+        api.patch(&self.webhook, &PatchParams::default(), &Patch::<()>::Json(patch))
+            .await
+            .map_err(|source| fail("patch", source))?;
+        Ok(false)
+    }
+
+    fn secret_error(&self, verb: &'static str, source: kube::Error) -> ManageError {
+        ManageError::Api { verb, object: format!("Secret {}/{}", self.namespace, self.secret), source }
+    }
+}
+
+fn read(secret: &Secret) -> Store {
+    let text = |key: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+        bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok()).unwrap_or_default()
+    };
+    let pair = |certificate: &str, key: &str| Pair { certificate: text(certificate), key: text(key) };
+    Store {
+        authority: pair("ca.crt", "ca.key"),
+        next: pair("next-ca.crt", "next-ca.key"),
+        previous: text("previous-ca.crt"),
+        leaf: pair("tls.crt", "tls.key"),
+    }
+}
+
+fn write(mut secret: Secret, store: &Store) -> Secret {
+    let Store { authority, next, previous, leaf } = store;
+    let data = secret.data.get_or_insert_default();
+    for (key, text) in [
+        ("ca.crt", &authority.certificate),
+        ("ca.key", &authority.key),
+        ("next-ca.crt", &next.certificate),
+        ("next-ca.key", &next.key),
+        ("previous-ca.crt", previous),
+        ("tls.crt", &leaf.certificate),
+        ("tls.key", &leaf.key),
+    ] {
+        if text.is_empty() {
+            data.remove(key);
+        } else {
+            data.insert(key.to_owned(), ByteString(text.clone().into_bytes()));
+        }
+    }
+    secret
+}

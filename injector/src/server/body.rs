@@ -1,0 +1,110 @@
+//! Request bodies: a limit for each, a limit for all together, and a limit in time.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{BODY_TIMEOUT, MAX_BODIES, MAX_BODY};
+
+/// The unit in which memory for bodies is shared out.
+const UNIT: usize = 1024;
+/// A body that is too large is still read up to here, so that the client gets to see our answer.
+const MAX_DISCARD: usize = 64 * 1024 * 1024;
+
+/// Memory for bodies, shared by all connections.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_BODIES.div_ceil(UNIT))))
+    }
+}
+
+/// A body with the memory it takes; given back when dropped.
+#[derive(Debug)]
+pub struct Collected {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+/// Why there is no body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// More than [`MAX_BODY`].
+    #[error("the request body is larger than {} MiB", MAX_BODY >> 20)]
+    TooLarge,
+    /// Not complete within [`BODY_TIMEOUT`].
+    #[error("the request body did not arrive within {} s", BODY_TIMEOUT.as_secs())]
+    TooSlow,
+    /// The connection broke.
+    #[error("the request body is incomplete")]
+    Broken,
+    /// The other bodies take all the memory there is.
+    #[error("too many large requests at once; try again")]
+    NoMemory,
+}
+
+impl Budget {
+    /// Collects a body. One that is too large is read and thrown away first.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub async fn collect(&self, mut body: Incoming) -> Result<Collected, BodyError> {
+        let collected = tokio::time::timeout(BODY_TIMEOUT, self.collect_frames(&mut body)).await;
+        match collected {
+            Ok(Err(BodyError::TooLarge)) => {
+                // Whether this succeeds makes no difference to the answer.
+                tokio::time::timeout(BODY_TIMEOUT, discard(body)).await.ok();
+                Err(BodyError::TooLarge)
+            }
+            Ok(result) => result,
+            // Still waiting for memory counts as being out of it; still waiting for bytes is the client's doing.
+            Err(_) if self.0.available_permits() == 0 => Err(BodyError::NoMemory),
+            Err(_) => Err(BodyError::TooSlow),
+        }
+    }
+
+    async fn collect_frames(&self, body: &mut Incoming) -> Result<Collected, BodyError> {
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut memory: Option<OwnedSemaphorePermit> = None;
+        let mut held = 0usize;
+        if body.size_hint().lower() > MAX_BODY as u64 {
+            return Err(BodyError::TooLarge);
+        }
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| BodyError::Broken)?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > MAX_BODY {
+                return Err(BodyError::TooLarge);
+            }
+            bytes.extend_from_slice(&data);
+            // What the vector reserved counts, not only what is in it.
+            let wanted = bytes.capacity().div_ceil(UNIT);
+            let more = u32::try_from(wanted.saturating_sub(held)).unwrap_or(u32::MAX);
+            if more > 0 {
+                let permit =
+                    Arc::clone(&self.0).acquire_many_owned(more).await.map_err(|_| BodyError::NoMemory)?;
+                held = wanted;
+                match &mut memory {
+                    Some(memory) => memory.merge(permit),
+                    None => memory = Some(permit),
+                }
+            }
+        }
+        Ok(Collected { bytes, _memory: memory })
+    }
+}
+
+async fn discard(mut body: Incoming) {
+    let mut seen = 0usize;
+    while let Some(Ok(frame)) = body.frame().await {
+        seen = seen.saturating_add(frame.data_ref().map_or(0, bytes::Bytes::len));
+        if seen > MAX_DISCARD {
+            return;
+        }
+    }
+}

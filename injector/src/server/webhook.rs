@@ -1,0 +1,282 @@
+//! One admission request, from its body to the answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::join_all;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use super::activity::{Activity, Phase};
+use super::body::{BodyError, Budget};
+use super::{REQUEST_TIMEOUT, Stage};
+use crate::follow_switches::LiveSwitches;
+use crate::metrics::Metrics;
+use crate::mutate::{Mutation, Networks, Refusal, Settings, Wish, encode_checked, inject, read};
+use crate::networks::{LookupError, NetworkCache, chain};
+use crate::pod::Pod;
+use crate::review::{self, Answer, ReviewError, shorten};
+
+/// The webhook's path, as network-resources-injector has it.
+pub const PATH: &str = "/mutate";
+/// Live look-ups of one pod that run at once; the first missing network ends them.
+const LOOKUPS_AT_ONCE: usize = 8;
+
+/// Everything a request needs.
+pub struct Webhook {
+    /// How decisions are made.
+    pub settings: Settings,
+    /// Switches in force.
+    pub switches: Arc<LiveSwitches>,
+    /// Networks of the cluster.
+    pub networks: Arc<NetworkCache>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Memory for bodies.
+    pub bodies: Budget,
+    /// Places for requests at work.
+    pub workers: Arc<Semaphore>,
+    /// What the process is doing.
+    pub stage: watch::Receiver<Stage>,
+}
+
+/// A finished request, before it becomes HTTP.
+struct Finished {
+    status: StatusCode,
+    body: Vec<u8>,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+/// What kept a review from being answered; HTTP 400 or 500, and the registration's failurePolicy decides.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("bad request")]
+    Review(#[source] ReviewError),
+    #[error("a network could not be looked up")]
+    Lookup(#[source] Arc<LookupError>),
+    #[error("the answer could not be made")]
+    Patch(#[source] crate::mutate::PatchError),
+    #[error("the answer could not be encoded")]
+    Encode(#[source] serde_json::Error),
+}
+
+impl Webhook {
+    /// Answers one HTTP request; every path through here ends with an answer.
+    pub async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        activity: Arc<Activity>,
+    ) -> Response<Full<Bytes>> {
+        activity.enter(Phase::Body);
+        let started = Instant::now();
+        let deadline = started + budget_of(request.uri().query());
+        let refused = check_head(&request);
+        let collected = self.bodies.collect(request.into_body()).await;
+        activity.enter(Phase::Busy);
+        self.metrics.in_flight.inc();
+        let finished = match (refused, collected) {
+            (Some((status, text)), _) => Finished::text(status, text, "BadRequest"),
+            (None, Err(error)) => body_error(error),
+            (None, Ok(body)) => {
+                self.metrics
+                    .body_bytes
+                    .observe(f64::from(u32::try_from(body.bytes.len()).unwrap_or(u32::MAX)));
+                let work = AssertUnwindSafe(self.work(&body.bytes)).catch_unwind();
+                match tokio::time::timeout_at(deadline, work).await {
+                    Ok(Ok(finished)) => finished,
+                    Ok(Err(_)) => {
+                        self.metrics.panics.inc();
+                        tracing::error!("handling a request panicked; this is a defect of the injector");
+                        Finished::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error", "Panic")
+                    }
+                    Err(_) => Finished::text(
+                        StatusCode::GATEWAY_TIMEOUT,
+                        "no answer within the request's time",
+                        "Timeout",
+                    ),
+                }
+            }
+        };
+        self.metrics.in_flight.dec();
+        self.metrics.finished(finished.outcome, finished.reason, started.elapsed());
+        let closing =
+            *self.stage.borrow() != Stage::Serving || finished.status == StatusCode::PAYLOAD_TOO_LARGE;
+        let response = finished.into_response(closing);
+        activity.enter(Phase::Idle);
+        response
+    }
+
+    async fn work(&self, body: &[u8]) -> Finished {
+        // The wait ends with the request's deadline, and the semaphore is never closed.
+        let _place = self.workers.acquire().await;
+        match self.review(body).await {
+            Ok(finished) => finished,
+            Err(Failure::Review(error)) => {
+                tracing::warn!(error = %chain(&error), "a request is no admission review");
+                Finished::text(StatusCode::BAD_REQUEST, &chain(&error), "NotAReview")
+            }
+            Err(failure) => {
+                let reason = match &failure {
+                    Failure::Lookup(_) => "Lookup",
+                    Failure::Review(_) | Failure::Patch(_) | Failure::Encode(_) => "Defect",
+                };
+                tracing::warn!(error = %chain(&failure), reason, "a request could not be answered");
+                Finished::text(StatusCode::INTERNAL_SERVER_ERROR, &chain(&failure), reason)
+            }
+        }
+    }
+
+    async fn review(&self, body: &[u8]) -> Result<Finished, Failure> {
+        let request = review::parse(body).map_err(Failure::Review)?;
+        let uid = request.uid.as_str();
+        let is_pod = request.kind.kind == "Pod" && request.kind.group.is_empty();
+        let is_new = request.operation.is_empty() || request.operation == "CREATE";
+        if !is_pod || !is_new || !request.sub_resource.is_empty() {
+            tracing::warn!(uid, kind = %shorten(&request.kind.kind, 60), operation = %shorten(&request.operation, 20), "not a new pod; let through (check the webhook's rules)");
+            return Finished::unchanged(uid, &[]);
+        }
+        let text = request.object.map_or("null", |object| object.get());
+        let pod = match Pod::from_json(text) {
+            Ok(pod) if text != "null" => pod,
+            Ok(_) => return Finished::refused(uid, &Refusal::NotAPod("there is no object".to_owned())),
+            Err(error) => return Finished::refused(uid, &Refusal::NotAPod(error.to_string())),
+        };
+        let switches = self.switches.current();
+        let decided = match read(&pod, &request.namespace, &switches, &self.settings) {
+            Err(refusal) => Err(refusal),
+            Ok(wish) => {
+                let networks = self.look_up(&wish).await?;
+                inject(&pod, wish, &networks, &switches, &self.settings)
+            }
+        };
+        let namespace =
+            if pod.metadata.namespace.is_empty() { &request.namespace } else { &pod.metadata.namespace };
+        match decided {
+            Err(refusal) => {
+                tracing::info!(uid, %namespace, pod = pod.display_name(), reason = refusal.label(), message = %shorten(&refusal.to_string(), 300), "refused");
+                Finished::refused(uid, &refusal)
+            }
+            Ok(Mutation { patch, warnings, .. }) if patch.is_empty() => Finished::unchanged(uid, &warnings),
+            Ok(Mutation { patch, warnings, needed }) => {
+                let patch = encode_checked(&pod, &patch).map_err(Failure::Patch)?;
+                tracing::info!(uid, %namespace, pod = pod.display_name(), ?needed, "patched");
+                let body = Answer::allow(uid, Some(&patch), &warnings).to_json().map_err(Failure::Encode)?;
+                Ok(Finished { status: StatusCode::OK, body, outcome: "patched", reason: "" })
+            }
+        }
+    }
+
+    /// Looks each wished network up once. Names have been validated before they come here.
+    async fn look_up(&self, wish: &Wish) -> Result<Networks, Failure> {
+        let mut found = Networks::new();
+        let names: Vec<_> = wish.networks().into_iter().collect();
+        for some in names.chunks(LOOKUPS_AT_ONCE) {
+            let answers = join_all(some.iter().map(|name| self.networks.get(name))).await;
+            for (name, answer) in some.iter().zip(answers) {
+                found.insert((*name).clone(), answer.map_err(Failure::Lookup)?);
+            }
+            if !self.settings.tolerate_missing && found.values().any(Option::is_none) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What the head alone rules out.
+fn check_head(request: &Request<Incoming>) -> Option<(StatusCode, &'static str)> {
+    if request.uri().path() != PATH {
+        return Some((StatusCode::NOT_FOUND, "not found; reviews are posted to /mutate"));
+    }
+    if request.method() != Method::POST {
+        return Some((StatusCode::METHOD_NOT_ALLOWED, "only POST is allowed here"));
+    }
+    let kind =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json"));
+    }
+    None
+}
+
+/// How long the answer may take: what the API server says it waits (`?timeout=5s`), less a tenth to get back there.
+fn budget_of(query: Option<&str>) -> Duration {
+    let asked = query.into_iter().flat_map(|query| query.split('&')).find_map(|pair| {
+        let seconds = pair.strip_prefix("timeout=")?.strip_suffix('s')?.parse().ok()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    });
+    asked.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT).mul_f64(0.9)
+}
+
+fn body_error(error: BodyError) -> Finished {
+    let (status, reason) = match error {
+        BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge"),
+        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow"),
+        BodyError::Broken => (StatusCode::BAD_REQUEST, "BodyBroken"),
+        BodyError::NoMemory => (StatusCode::SERVICE_UNAVAILABLE, "Overload"),
+    };
+    Finished::text(status, &error.to_string(), reason)
+}
+
+impl Finished {
+    fn text(status: StatusCode, text: &str, reason: &'static str) -> Self {
+        Self { status, body: format!("{text}\n").into_bytes(), outcome: "error", reason }
+    }
+
+    fn unchanged(uid: &str, warnings: &[String]) -> Result<Self, Failure> {
+        let body = Answer::allow(uid, None, warnings).to_json().map_err(Failure::Encode)?;
+        Ok(Self { status: StatusCode::OK, body, outcome: "unchanged", reason: "" })
+    }
+
+    fn refused(uid: &str, refusal: &Refusal) -> Result<Self, Failure> {
+        let message = shorten(&refusal.to_string(), 1024);
+        let answer = Answer::deny(uid, refusal.code(), refusal.status_reason(), &message);
+        let body = answer.to_json().map_err(Failure::Encode)?;
+        Ok(Self { status: StatusCode::OK, body, outcome: "refused", reason: refusal.label() })
+    }
+
+    fn into_response(self, closing: bool) -> Response<Full<Bytes>> {
+        let kind =
+            if self.status == StatusCode::OK { "application/json" } else { "text/plain; charset=utf-8" };
+        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        if closing {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::budget_of;
+    use std::time::Duration;
+
+    #[test]
+    fn the_api_servers_patience_bounds_ours() {
+        let cases = [
+            (None, 9000),
+            (Some("timeout=5s"), 4500),
+            (Some("a=b&timeout=2s"), 1800),
+            (Some("timeout=30s"), 9000),
+            (Some("timeout=x"), 9000),
+            (Some("timeout=-1s"), 9000),
+            (Some("timeout=NaNs"), 9000),
+        ];
+        for (query, milliseconds) in cases {
+            assert_eq!(budget_of(query), Duration::from_millis(milliseconds), "{query:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! From `main` to a running injector: arguments, logs, API server, signals, exit code.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+
+use crate::app::{self, Listeners, Pace, StartError};
+use crate::config::Config;
+use crate::flags::{Flags, LogFormat, normalise};
+use crate::networks::chain;
+
+/// Runs the program: 0 after a clean stop, 2 for a command line or surroundings that it cannot start with.
+pub fn main() -> ExitCode {
+    let flags = match Flags::try_parse_from(normalise(std::env::args_os())) {
+        Ok(flags) => flags,
+        Err(error) => {
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // With stdout or stderr gone there is nobody left to tell.
+            error.print().ok();
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        }
+    };
+    start_logs(&flags);
+    match Config::new(flags).map_err(|error| chain(&error)).and_then(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(run(config)).map_err(|error| chain(&error))
+}
+
+async fn run(config: Config) -> Result<(), StartError> {
+    for name in config.flags.without_meaning() {
+        tracing::warn!("--{name} has no meaning here and is ignored");
+    }
+    for name in &config.tls.left_out {
+        tracing::warn!(name, "not available in this TLS library and left out");
+    }
+    if !config.flags.insecure && config.flags.client_ca.is_empty() {
+        tracing::info!("clients are not asked for certificates (--client-ca is not given)");
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
+    let kube_config = kube::Config::infer().await.map_err(|error| StartError::Client(error.into()))?;
+    let client = Client::try_from(kube_config).map_err(|error| StartError::Client(error.into()))?;
+    let listeners = Listeners::bind(&config).await?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    app::run(config, client, listeners, Pace::default(), stop).await
+}
+
+/// Text on a terminal, JSON otherwise. `RUST_LOG` overrides the level.
+fn start_logs(flags: &Flags) {
+    let level = match flags.v {
+        0 => LevelFilter::INFO,
+        1..=4 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let json = match flags.log_format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let layer = if json {
+        fmt::layer().json().with_writer(std::io::stderr).boxed()
+    } else {
+        fmt::layer().with_writer(std::io::stderr).boxed()
+    };
+    tracing_subscriber::registry().with(filter).with(layer).init();
+}
