@@ -8,3 +8,6 @@ pub mod root;
 mod sysfs;
 pub mod uevent;
 pub mod devlink;
+pub mod write;
+pub mod lock;
+pub mod journal;

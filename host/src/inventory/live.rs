@@ -9,10 +9,11 @@ use std::net::IpAddr;
 
 use portwright_core::drive::chain;
 use portwright_core::observed::{DefaultRoute, Link, Netdev, Pf, Problem};
-use portwright_core::{Object, PciAddress};
+use portwright_core::{Fact, Object, PciAddress};
 
 use super::functions::Functions;
 use super::management::Evidence;
+use crate::devlink::{Devlink, Handle};
 use crate::netlink::{self, NetlinkError, RawLink};
 use crate::proc::is_link_local;
 
@@ -32,6 +33,11 @@ impl Live {
                 Live::default()
             }
         }
+    }
+
+    /// Whether this kernel names the devices that links belong to (5.14 and later).
+    pub(crate) fn names_parents(&self) -> bool {
+        self.links.values().any(|link| link.parent_device.is_some())
     }
 
     /// Replaces what the tables say of addresses and default routes.
@@ -97,6 +103,28 @@ impl Live {
     fn improve_netdev(&self, netdev: &mut Netdev) {
         if let Some(raw) = self.links.get(&netdev.ifindex).filter(|raw| raw.name == netdev.name) {
             netdev.alt_names.clone_from(&raw.alt_names);
+        }
+    }
+}
+
+/// Asks devlink for the e-switch mode of each PF.
+pub(crate) fn eswitch_modes(pfs: &mut [Pf], problems: &mut Vec<Problem>) {
+    let mut devlink = match Devlink::open() {
+        Ok(Some(devlink)) => devlink,
+        // A kernel without devlink has no e-switch modes either.
+        Ok(None) => {
+            pfs.iter_mut().for_each(|pf| pf.eswitch = Fact::UNSUPPORTED);
+            return;
+        }
+        Err(error) => {
+            tell(problems, Object::Node, &error);
+            return;
+        }
+    };
+    for pf in pfs {
+        match devlink.eswitch_mode(&Handle::from(pf.address)) {
+            Ok(mode) => pf.eswitch = mode,
+            Err(error) => tell(problems, pci(pf.address), &error),
         }
     }
 }

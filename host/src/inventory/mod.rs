@@ -3,17 +3,22 @@
 //! Looking changes nothing and waits for nothing: no file is read that a stuck write could block. One object that cannot be
 //! read is a problem in the result; only a node without any inventory is an error.
 
+mod children;
 mod functions;
+mod holders;
 mod links;
 mod live;
 mod management;
 mod node;
 mod representor;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use portwright_core::observed::{Observed, Problem};
+use portwright_core::PciAddress;
+use portwright_core::observed::{Holder, Observed, Problem, Sight};
 
+use self::children::Children;
 use self::live::Live;
 use crate::root::{ReadError, Root};
 
@@ -64,6 +69,8 @@ impl Observer {
         let root = &self.root;
         let mut problems: Vec<Problem> = Vec::new();
         let mut functions = functions::scan(root, &mut problems)?;
+        let children = Children::read(root);
+        children.add_vdpa(&mut functions);
         let live = self.live.then(|| Live::read(&mut problems));
         let mut evidence = management::from_tables(root, &mut problems);
         evidence.management.sessions = management::sessions(root, &mut problems);
@@ -76,8 +83,13 @@ impl Observer {
         if let Some(live) = &live {
             live.improve_links(&mut links.links);
             live::vf_attributes(&mut pfs, &mut problems);
+            live::eswitch_modes(&mut pfs, &mut problems);
         }
-        let node = node::facts(root, &mut problems);
+        let mut node = node::facts(root, &mut problems);
+        let mut holders = holders::read(root, &functions, &children, live.as_ref());
+        holders.give(&mut pfs);
+        node.sight = holders.sight;
+        evidence.management.node_addresses = holders.node_addresses;
         problems.sort();
         problems.dedup();
         Ok(Observed {
@@ -89,5 +101,14 @@ impl Observer {
             ovs: None,
             problems,
         })
+    }
+
+    /// Looks at holders only, by VF address: what a disruptive step asks again right before it writes.
+    pub fn holders(&self) -> Result<(BTreeMap<PciAddress, Vec<Holder>>, Sight), ObserveError> {
+        let mut problems = Vec::new();
+        let functions = functions::scan(&self.root, &mut problems)?;
+        let children = Children::read(&self.root);
+        let live = self.live.then(|| Live::read(&mut problems));
+        Ok(holders::read(&self.root, &functions, &children, live.as_ref()).into_parts())
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn facts(root: &Root, problems: &mut Vec<Problem>) -> NodeFacts {
         modules: modules(root, &kernel, &mut reasons),
         modprobe: root.has_program("sbin/modprobe") || root.has_program("usr/sbin/modprobe"),
         udev_rule: reasons.take(root.document(udev_rule::PATH, RULE_LIMIT)),
-        sight: Sight::Partial { why: "processes were not looked at".to_owned() },
+        sight: Sight::Complete,
         kernel,
     };
     problems.extend(reasons.0.into_iter().map(|reason| Problem { object: Object::Node, reason }));

@@ -3,6 +3,7 @@
 
 pub(crate) mod address;
 pub(crate) mod module;
+pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod route;
 pub(crate) mod tcp;
