@@ -34,9 +34,6 @@ pub struct Global {
     /// Where journal and reports are kept
     #[arg(long, global = true, default_value = "/var/lib/portwright", value_name = "DIR")]
     pub state_dir: PathBuf,
-    /// Where kubelet keeps its sockets and checkpoints
-    #[arg(long, global = true, default_value = "/var/lib/kubelet", value_name = "DIR")]
-    pub kubelet_dir: PathBuf,
     /// Further hardware profiles; a file replaces the built-in one of its name
     #[arg(long, global = true, value_name = "DIR")]
     pub profiles: Option<PathBuf>,

@@ -78,6 +78,13 @@ pub enum CliError {
         #[source]
         source: serde_json::Error,
     },
+    /// Nothing could be said of the node.
+    #[error("cannot observe the node")]
+    Observe {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Policies are wrong in themselves.
     #[error("the policies cannot be used")]
     Policies {
@@ -133,6 +140,7 @@ impl CliError {
             CliError::NotText { .. } => "save the file as UTF-8",
             // Each mistake carries its own.
             CliError::Policies { .. } => return Vec::new(),
+            CliError::Observe { .. } => "`--root` names the folder that holds `sys` and `proc` of the node",
             CliError::StdinTwice => "put the documents into one stream, separated by `---`",
             CliError::Observed { .. } => {
                 "make the file with `portwright observe -o json` of the same version"

@@ -1,5 +1,11 @@
 //! `plan`: exit codes, text and JSON, off-node.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking and read the repository"
+)]
 
 mod common;
 

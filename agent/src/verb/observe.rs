@@ -1,6 +1,10 @@
 //! `observe`: what is on this node.
 
+use std::path::Path;
+
 use portwright_core::Observed;
+use portwright_host::inventory::Observer;
+use portwright_host::root::Root;
 
 use crate::cli::Global;
 use crate::error::CliError;
@@ -15,7 +19,13 @@ pub fn run(global: &Global) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Looks at the node.
-pub fn observe(_global: &Global) -> Result<Observed, CliError> {
-    Ok(Observed::default())
+/// Looks at the node below the root that was given; the running kernel is asked only if that is `/`.
+pub fn observe(global: &Global) -> Result<Observed, CliError> {
+    observer(global).observe().map_err(|source| CliError::Observe { source: Box::new(source) })
+}
+
+/// What looks at the node.
+pub fn observer(global: &Global) -> Observer {
+    let live = global.root == Path::new("/");
+    Observer::new(Root::new(&global.root), live, &global.state_dir)
 }

@@ -2,11 +2,14 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    clippy::wildcard_enum_match_arm,
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
     reason = "tests fail by panicking, read the repository, and each file uses its part of this one"
 )]
+
+pub mod schema;
 
 use std::path::{Path, PathBuf};
 
