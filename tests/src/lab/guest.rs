@@ -111,6 +111,23 @@ impl Lab {
         Ok(pid)
     }
 
+    /// Uses a VF through VFIO for real, with only the device descriptor left open at the end; returns the user's pid.
+    pub(crate) fn hold_device(&mut self, vf: &str) -> Result<u32> {
+        let group =
+            sys::link_name(format!("{DEVICES}/{vf}/iommu_group")).context("the VF has no IOMMU group")?;
+        sys::tool("modprobe", &["vfio_iommu_type1"])?;
+        let child = sys::command("vfio-user", &[&group, vf]).spawn()?;
+        let pid = child.id();
+        self.keep(child);
+        eventually("the VFIO user being ready", Duration::from_secs(10), || {
+            let descriptors = format!("/proc/{pid}/fd");
+            let links = sys::list(&descriptors).into_iter();
+            let mut targets = links.filter_map(|name| sys::link_name(format!("{descriptors}/{name}")));
+            targets.any(|target| target.contains("[vfio-device]")).then_some(())
+        })?;
+        Ok(pid)
+    }
+
     /// Holds the VFIO group file of a VF open in another process; returns its pid.
     pub(crate) fn hold_group(&mut self, vf: &str) -> Result<u32> {
         let group =

@@ -7,8 +7,10 @@
 mod cli;
 mod guest;
 mod links;
+mod policy;
 mod scenarios;
 mod sys;
+mod trace;
 
 use anyhow::{Context as _, Result};
 use guest::Lab;

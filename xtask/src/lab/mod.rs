@@ -121,6 +121,8 @@ impl Rig {
         }
         let kernel = kernel::provide(&lab)?;
         let module = netdevsim::provide(&kernel)?;
+        let mut binaries = binaries;
+        binaries.push(vfio_user(&lab)?);
         let init = sys::workspace()?.join("tests/lab/init");
         let contents = initramfs::Contents { init: &init, netdevsim: &module, binaries: &binaries };
         let initramfs = initramfs::write(&kernel, &contents)?;
@@ -226,6 +228,14 @@ fn show_log(log: &Path) -> Result<()> {
     lines.iter().skip(from).for_each(|line| sys::out(line.trim_end()));
     sys::out("----");
     Ok(())
+}
+
+/// Builds the C program that uses a VF through VFIO.
+fn vfio_user(lab: &Path) -> Result<PathBuf> {
+    let source = sys::workspace()?.join("tests/lab/vfio-user.c");
+    let program = lab.join("vfio-user");
+    sys::run(sys::command("gcc").args(["-O1", "-Wall", "-Werror", "-o"]).arg(&program).arg(source))?;
+    Ok(program)
 }
 
 /// Builds what runs in the guest; the profile `lab` trades optimisation for build time where emulation allows it.

@@ -1,5 +1,9 @@
 //! The scenarios, grouped by what they show. A new one is a function and a line in its group's table.
 
+mod demo;
+mod faults;
+mod provision;
+mod refuse;
 mod rig;
 
 use super::Scenario;
@@ -7,7 +11,7 @@ pub(super) use super::guest::Lab;
 
 /// All scenarios, in the order in which they run.
 pub(super) fn all() -> impl Iterator<Item = Scenario> {
-    [rig::table()].into_iter().flatten()
+    [rig::table(), provision::table(), refuse::table(), faults::table(), demo::table()].into_iter().flatten()
 }
 
 /// A scenario of the boot with an IOMMU.
