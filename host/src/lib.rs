@@ -11,3 +11,5 @@ pub mod devlink;
 pub mod write;
 pub mod lock;
 pub mod journal;
+pub mod child;
+pub mod stuck;
