@@ -1,3 +1,7 @@
-//! OVSDB client (module [`ovsdb`]) and typed vswitch operations.
+//! Open vSwitch on a node: the OVSDB client (module [`ovsdb`]), the switch as plain values ([`vswitch`]), the daemons'
+//! control sockets ([`unixctl`]) and whether they are alive ([`liveness`]).
 
+pub mod liveness;
 pub mod ovsdb;
+pub mod unixctl;
+pub mod vswitch;

@@ -16,7 +16,7 @@ mod schema;
 mod session;
 mod txn;
 mod uuid;
-mod wire;
+pub(crate) mod wire;
 
 pub use backoff::Backoff;
 pub use datum::{Atom, Datum};

@@ -17,3 +17,4 @@ mod differential;
 mod faults;
 mod harness;
 mod hostile;
+mod vswitch;

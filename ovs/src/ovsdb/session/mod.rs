@@ -133,7 +133,7 @@ impl Session {
                 Ok(Ok(())) => {}
                 Ok(Err(_ended)) => return Err(Error::Ended { what: what.to_owned() }),
                 Err(_elapsed) if self.state().link.is_up() => {
-                    return Err(Error::DidNotHappen { what: what.to_owned(), within: deadline.within });
+                    return Err(Error::DidNotHappen { what: what.to_owned(), within: deadline.within() });
                 }
                 Err(_elapsed) => return Err(self.not_connected(what, deadline)),
             }
@@ -290,7 +290,7 @@ impl Session {
             Err(_elapsed) => Err(Error::TimedOut {
                 what: method.to_owned(),
                 remote: self.remote.clone(),
-                within: deadline.within,
+                within: deadline.within(),
             }),
         }
     }
@@ -312,7 +312,7 @@ impl Session {
         Error::NotConnected {
             what: what.to_owned(),
             remote: self.remote.clone(),
-            within: deadline.within,
+            within: deadline.within(),
             source,
         }
     }

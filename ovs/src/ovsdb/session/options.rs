@@ -39,7 +39,7 @@ impl Default for Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline {
     pub(crate) at: Instant,
-    pub(crate) within: Duration,
+    within: Duration,
 }
 
 impl Deadline {
@@ -47,6 +47,12 @@ impl Deadline {
     #[must_use]
     pub fn after(within: Duration) -> Self {
         Self { at: Instant::now() + within, within }
+    }
+
+    /// How long it was from the start, for messages.
+    #[must_use]
+    pub fn within(self) -> Duration {
+        self.within
     }
 
     /// How much of it is left.

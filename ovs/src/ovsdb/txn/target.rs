@@ -41,6 +41,12 @@ impl Target {
         Self { table: table.to_owned(), uuid, conditions: Vec::new() }
     }
 
+    /// The row.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
     /// Only while `column` equals `value`.
     #[must_use]
     pub fn equals(self, column: &str, value: impl Into<Datum>) -> Self {
