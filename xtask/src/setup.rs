@@ -19,6 +19,8 @@ const GUARD_TEXT: &str =
 enum Probe {
     /// A program of this name.
     Program(&'static str),
+    /// A file that a library package brings.
+    File(&'static str),
     /// A QEMU that emulates the Intel 82576.
     QemuWithIgb,
     /// A Linux 6.12 that apt offers, or one that the lab has already extracted.
@@ -45,6 +47,11 @@ const NEEDS: &[Need] = &[
     program("xz", "xz-utils", "unpacks kernel modules"),
     program("make", "make", "builds the netdevsim module"),
     program("gcc", "gcc", "builds the netdevsim module and links Rust"),
+    Need {
+        probe: Probe::File("/usr/include/linux/vfio.h"),
+        package: "libc6-dev",
+        why: "builds the lab's VFIO user",
+    },
     program("strip", "binutils", "keeps the lab's memory image small"),
     program("ip", "iproute2", "reads links beside our own netlink code"),
     program("devlink", "iproute2", "reads e-switches beside our own netlink code"),
@@ -83,6 +90,7 @@ pub(crate) fn run(check: bool) -> Result<bool> {
 fn describe(need: &Need) -> String {
     let what = match need.probe {
         Probe::Program(name) => format!("program {name} (package {})", need.package),
+        Probe::File(path) => format!("file {path} (package {})", need.package),
         Probe::QemuWithIgb => format!("qemu-system-x86_64 with an igb device (package {})", need.package),
         Probe::Kernel => "kernel packages linux-image-6.12.*-amd64-unsigned".to_owned(),
     };
@@ -96,6 +104,7 @@ fn missing() -> Vec<&'static Need> {
 fn present(probe: &Probe) -> bool {
     match probe {
         Probe::Program(name) => sys::program(name).is_some(),
+        Probe::File(path) => Path::new(path).exists(),
         Probe::QemuWithIgb => sys::program("qemu-system-x86_64").is_some_and(|qemu| {
             sys::capture(sys::command(qemu).args(["-device", "help"])).is_ok_and(|text| has_igb(&text))
         }),
