@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use portwright_api::PolicyError;
 use portwright_core::drive::chain;
+use portwright_host::lock::LockError;
 
 /// An error of a verb. Each ends the program with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,27 @@ pub enum CliError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What was done could not be verified.
+    #[error("the steps were run, and the node cannot be observed again to verify them")]
+    Verify {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Somebody else changes the node.
+    #[error("cannot change this node now")]
+    Lock {
+        /// Why.
+        #[source]
+        source: LockError,
+    },
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals")]
+    Signals {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Policies are wrong in themselves.
     #[error("the policies cannot be used")]
     Policies {
@@ -141,6 +163,9 @@ impl CliError {
             // Each mistake carries its own.
             CliError::Policies { .. } => return Vec::new(),
             CliError::Observe { .. } => "`--root` names the folder that holds `sys` and `proc` of the node",
+            CliError::Verify { .. } => "run `portwright plan` with the same files to see what is left",
+            CliError::Lock { source } => return source.hint().into_iter().collect(),
+            CliError::Signals { .. } => "raise the limit of open files (`ulimit -n`)",
             CliError::StdinTwice => "put the documents into one stream, separated by `---`",
             CliError::Observed { .. } => {
                 "make the file with `portwright observe -o json` of the same version"

@@ -126,14 +126,37 @@ pub fn file_name(path: &Path) -> String {
 }
 
 fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
-    let refuse = |source| CliError::Read { path: folder.to_owned(), source };
+    Ok(entries(folder)?.into_iter().filter(|path| has_extension(path, "toml")).collect())
+}
+
+/// The JSON files of a folder and of the folders directly in it, sorted. A folder that is not there holds none.
+pub fn json_files(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(refuse)? {
-        let path = entry.map_err(refuse)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+    for path in entries(folder)? {
+        if path.is_dir() {
+            files.extend(entries(&path)?);
+        } else {
             files.push(path);
         }
     }
-    files.sort();
+    files.retain(|path| has_extension(path, "json") && path.is_file());
     Ok(files)
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let read = || -> io::Result<Vec<PathBuf>> {
+        let mut paths = std::fs::read_dir(folder)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<PathBuf>>>()?;
+        paths.sort();
+        Ok(paths)
+    };
+    read().map_err(|source| CliError::Read { path: folder.to_owned(), source })
 }

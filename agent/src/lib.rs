@@ -5,10 +5,12 @@
 
 pub mod apply;
 pub mod builtin;
+pub mod bundle;
 pub mod cli;
 pub mod error;
 pub mod input;
 pub mod output;
+pub mod state;
 pub mod text;
 pub mod verb;
 

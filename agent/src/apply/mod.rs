@@ -1,5 +1,6 @@
 //! What `apply` needs beside `portwright-core`: which steps the policies permit, when to stop, how it is told.
 
+pub mod carry;
 pub mod permit;
 pub mod progress;
 pub mod report;

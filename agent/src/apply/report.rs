@@ -70,8 +70,7 @@ fn step_json(report: &StepReport) -> Value {
 
 /// The report as an operator reads it.
 pub fn to_text(report: &Report) -> String {
-    let rows = joined(&report.steps);
-    let mut text = table(&["OBJECT", "CHANGE", "FROM", "TO", "RESULT"], rows.into_iter().map(Row::cells));
+    let mut text = steps_to_text(&report.steps);
     if !(report.after.steps.is_empty() && report.after.blocked.is_empty() && report.after.unknown.is_empty())
     {
         text.push_str("\nwhat is left\n");
@@ -80,6 +79,11 @@ pub fn to_text(report: &Report) -> String {
     }
     text.push_str(&summary(report));
     text
+}
+
+/// The steps as a table.
+pub fn steps_to_text(steps: &[StepReport]) -> String {
+    table(&["OBJECT", "CHANGE", "FROM", "TO", "RESULT"], joined(steps).into_iter().map(Row::cells))
 }
 
 /// `7 steps: 6 done, 1 failed. Not converged.`

@@ -1,5 +1,6 @@
 //! The verbs: each a function from its arguments to what it prints and how it ends.
 
+pub mod bundle;
 pub mod generate;
 pub mod observe;
 pub mod plan;
@@ -23,9 +24,10 @@ pub fn run(cli: &Cli) -> Result<Exit, CliError> {
         Verb::Profiles(which) => profiles::run(&cli.global, which),
         Verb::Completions { shell } => generate::completions(*shell),
         Verb::Man { dir } => generate::man(dir.as_deref()),
-        Verb::Apply(_) | Verb::Bundle(_) => {
-            crate::output::stderr(&format!("error: `{}` is not in this version\n", cli.verb.name()));
+        Verb::Apply(_) => {
+            crate::output::stderr("error: `portwright apply` cannot change a node yet\n");
             Ok(Exit::CouldNotTell)
         }
+        Verb::Bundle(arguments) => bundle::run(&cli.global, arguments),
     }
 }

@@ -57,7 +57,8 @@ fn matches(global: &Global, observed: Option<&PathBuf>) -> Result<Exit, CliError
     Ok(Exit::Ok)
 }
 
-fn of_pf<'a>(pf: &portwright_core::observed::Pf, profiles: &'a Profiles) -> Match<'a> {
+/// Which profile applies to a PF, and why.
+pub fn of_pf<'a>(pf: &portwright_core::observed::Pf, profiles: &'a Profiles) -> Match<'a> {
     let (profile, rule) = profiles.find(pf);
     let rule = match rule {
         MatchedBy::Ids(ids) => format!("IDs {ids}"),
