@@ -10,44 +10,25 @@ use portwright_core::id::PciAddress;
 use portwright_core::range::IndexSet;
 use portwright_core::select::{Pattern, Selector};
 
-use crate::check::{Errors, check, not_there_yet};
+use crate::check::{Errors, not_there_yet, sections};
 use crate::error::FieldError;
 use crate::names;
 use crate::policy::{
     self, DisruptionMode, Eswitch, LinkStateMode, MacsMode, Nic, NicSelect, NodePolicy, NodePolicySpec,
     PolicyMode, TxRate, VlanTag, VlanTagProtocol,
 };
+use crate::tree::shortened;
 
 /// A policy as the planner wants it, or everything that is wrong with it.
 pub fn convert(policy: &NodePolicy) -> Result<Document, Vec<FieldError>> {
-    let mut wrong = check(policy);
-    wrong.extend(not_there_yet(&policy.spec));
-    if !wrong.is_empty() {
-        return Err(wrong);
-    }
-    let NodePolicySpec {
-        priority,
-        mode,
-        disruption,
-        nics,
-        // These steer the daemon in a cluster, or are refused above as not there yet.
-        node_selector: _,
-        max_unavailable: _,
-        cordon: _,
-        ovs: _,
-        pools: _,
-        bridges: _,
-        mirrors: _,
-    } = &policy.spec;
     let mut errors = Errors::default();
-    let nics = nics
-        .iter()
-        .enumerate()
-        .filter_map(|(index, entry)| nic(entry, &format!("spec.nics[{index}]"), &mut errors))
-        .collect();
+    let nics = sections(policy, &mut errors);
+    errors.list.extend(not_there_yet(&policy.spec));
     if !errors.list.is_empty() {
         return Err(errors.list);
     }
+    // The other fields steer the daemon in a cluster, or belong to sections that are refused above.
+    let NodePolicySpec { priority, mode, disruption, .. } = &policy.spec;
     Ok(Document {
         name: policy.metadata.name.clone().unwrap_or_default(),
         priority: *priority,
@@ -233,7 +214,7 @@ pub(crate) fn selector(select: &NicSelect, path: &str, errors: &mut Errors) -> S
     }
     for (index, id) in switch_ids.iter().enumerate() {
         if id.is_empty() || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let what = format!("`{}` is not a switch ID of hexadecimal digits", crate::tree::shortened(id));
+            let what = format!("`{}` is not a switch ID of hexadecimal digits", shortened(id));
             errors.add(format!("{path}.switchIds[{index}]"), what);
         }
     }
@@ -241,7 +222,7 @@ pub(crate) fn selector(select: &NicSelect, path: &str, errors: &mut Errors) -> S
         vendors: all(&format!("{path}.vendors"), vendors, |text| text.parse(), errors),
         devices: all(&format!("{path}.devices"), devices, |text| text.parse(), errors),
         drivers: drivers.clone(),
-        names: all(&format!("{path}.names"), interfaces, Pattern::new, errors),
+        names: all(&format!("{path}.names"), interfaces, pattern, errors),
         addresses: all(&format!("{path}.addresses"), addresses, address_pattern, errors),
         macs: all(&format!("{path}.macs"), macs, |text| text.parse(), errors),
         numa_nodes: numa_nodes.clone(),
@@ -257,7 +238,15 @@ fn address_pattern(text: &str) -> Result<Pattern, String> {
         let address: Result<PciAddress, _> = lower.parse();
         address.map_err(|error| error.to_string())?;
     }
-    Pattern::new(&lower).map_err(|error| error.to_string())
+    pattern(&lower)
+}
+
+/// A pattern; longer ones than any name would only cost time.
+pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
+    if text.len() > 255 {
+        return Err(format!("`{}` is longer than 255 bytes", shortened(text)));
+    }
+    Pattern::new(text).map_err(|error| error.to_string())
 }
 
 /// Every text of a list, parsed.

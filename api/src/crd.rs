@@ -8,14 +8,26 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::policy::{API_VERSION, KIND, NodePolicy};
 
-/// Every custom resource definition: file name below deploy/crds, and the YAML text.
+/// Every custom resource definition: its name, and the YAML text.
 pub fn crds() -> Vec<(&'static str, String)> {
-    vec![("portwright.dev_nodepolicies.yaml", yaml(&NODE_POLICY))]
+    vec![("nodepolicies.portwright.dev", yaml(&NODE_POLICY))]
 }
 
-/// All definitions as one multi-document YAML text, as `portwright crds` prints it.
+/// All definitions as one multi-document YAML text: what `portwright crds` prints and deploy/crds/portwright.dev.yaml
+/// holds.
 pub fn crd_yaml() -> String {
-    crds().into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("---\n")
+    let documents: Vec<String> = crds().into_iter().map(|(_, text)| format!("---\n{text}")).collect();
+    format!(
+        "# Generated from the types of portwright-api by `cargo xtask codegen`; do not edit.\n{}",
+        documents.concat()
+    )
+}
+
+/// The text of docs/schema/nodepolicy.json.
+pub fn json_schema_text() -> String {
+    let mut text = serde_json::to_string_pretty(&json_schema()).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
 /// JSON schema (2020-12) of a NodePolicy document for editors and docs: docs/schema/nodepolicy.json.
@@ -71,8 +83,7 @@ static NODE_POLICY: LazyLock<Json> = LazyLock::new(|| {
 });
 
 fn yaml(definition: &Json) -> String {
-    let body = serde_saphyr::to_string(definition).unwrap_or_default();
-    format!("# Generated from the types of portwright-api by `cargo xtask codegen`; do not edit.\n{body}")
+    crate::yaml::text(definition)
 }
 
 /// Integer formats of other languages' types are unknown to the API server, which warns about each. Their bounds are

@@ -8,6 +8,7 @@ mod check;
 mod convert;
 mod crd;
 mod error;
+pub mod fuzz;
 mod metadata;
 mod names;
 pub mod policy;
@@ -18,7 +19,12 @@ mod yaml;
 
 pub use check::{NOT_THERE_YET, check};
 pub use convert::convert;
-pub use crd::{crd_yaml, crds, json_schema};
+pub use crd::{crd_yaml, crds, json_schema, json_schema_text};
 pub use error::{FieldError, PolicyError, Position};
 pub use policy::NodePolicy;
 pub use read::{MAX_FILE_BYTES, ReadPolicy, decode, duplicates, load, policy_from_json, read, read_policies};
+
+/// A complete policy document with comments, as docs and tests use it.
+pub fn example() -> &'static str {
+    include_str!("example.yaml")
+}

@@ -9,7 +9,7 @@ use crate::crd::document_schema;
 use crate::error::{FieldError, PolicyError, Position};
 use crate::policy::{API_VERSION, KIND, NodePolicy};
 use crate::schema::{self, Finding};
-use crate::tree::{Node, Value, shortened};
+use crate::tree::{Node, Value, at_most, shortened};
 use crate::{metadata, yaml};
 
 /// Largest policy file in bytes.
@@ -121,7 +121,12 @@ pub fn load<'a>(
     for entry in &policies {
         match crate::convert(&entry.policy) {
             Ok(document) => documents.push(document),
-            Err(wrong) => errors.extend(wrong.into_iter().map(|error| entry.locate(error))),
+            Err(wrong) => {
+                let mut placed: Vec<PolicyError> =
+                    wrong.into_iter().map(|error| entry.locate(error)).collect();
+                placed.sort_by_key(|error| error.position);
+                errors.extend(placed);
+            }
         }
     }
     if errors.is_empty() { Ok(documents) } else { Err(errors) }
@@ -137,9 +142,10 @@ fn placed(file: &str, name: Option<&str>, (position, error): Finding) -> PolicyE
     PolicyError {
         file: file.to_owned(),
         position: Some(position).filter(|place| place.line > 0),
-        policy: name.map(str::to_owned).filter(|name| !name.is_empty()),
-        path: Some(path).filter(|path| !path.is_empty()),
-        what,
+        policy: name.map(|name| at_most(name, 253)).filter(|name| !name.is_empty()),
+        // Parts of the file are quoted in both, and may be long.
+        path: Some(at_most(&path, 200)).filter(|path| !path.is_empty()),
+        what: at_most(&what, 400),
         hint,
     }
 }

@@ -68,7 +68,7 @@ impl Walk {
 
     fn fields(&mut self, schema: &Map<String, Json>, entries: &[(Key, Node)], at: Position, path: &str) {
         let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return };
-        self.repeated(entries, path);
+        self.repeated(entries, |name| below(path, name));
         for (key, node) in entries {
             match properties.get(&key.text) {
                 Some(schema) => self.value(schema, node, &below(path, &key.text)),
@@ -84,19 +84,20 @@ impl Walk {
     }
 
     fn keys(&mut self, schema: &Map<String, Json>, entries: &[(Key, Node)], path: &str) {
-        self.repeated(entries, path);
+        let inside = |name: &str| format!("{path}[{}]", shortened(name));
+        self.repeated(entries, inside);
         if let Some(schema) = schema.get("additionalProperties") {
             for (key, node) in entries {
-                self.value(schema, node, &format!("{path}[{}]", shortened(&key.text)));
+                self.value(schema, node, &inside(&key.text));
             }
         }
     }
 
-    fn repeated(&mut self, entries: &[(Key, Node)], path: &str) {
+    fn repeated(&mut self, entries: &[(Key, Node)], path: impl Fn(&str) -> String) {
         let mut seen = BTreeSet::new();
         for (key, _) in entries {
             if !seen.insert(&key.text) {
-                let error = FieldError::new(below(path, &key.text), "is written twice");
+                let error = FieldError::new(path(&key.text), "is written twice");
                 self.add(key.at, error.hint("only one of them can count; remove the other"));
             }
         }

@@ -75,7 +75,8 @@ impl Node {
             Value::Null => "nothing".to_owned(),
             Value::Bool(value) => format!("the truth value {value}"),
             Value::Int(value) => format!("the number {value}"),
-            Value::Float(value) => format!("the number {value}"),
+            Value::Float(value) if value.is_finite() && value.abs() < 1e15 => format!("the number {value}"),
+            Value::Float(_) => "a number out of all bounds".to_owned(),
             Value::Text(text) => format!("the text `{}`", shortened(text)),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "an object".to_owned(),
@@ -161,12 +162,15 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Text of a bounded length: what a file holds may be megabytes.
+/// Text of a bounded length, to quote from a file that may hold megabytes.
 pub(crate) fn shortened(text: &str) -> String {
-    const MOST: usize = 60;
-    if text.chars().count() <= MOST {
-        return text.to_owned();
+    at_most(text, 60)
+}
+
+/// At most so many characters of a text.
+pub(crate) fn at_most(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
-    let start: String = text.chars().take(MOST).collect();
-    format!("{start}…")
 }

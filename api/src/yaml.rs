@@ -1,18 +1,19 @@
-//! The one place that knows the YAML library: text in, located trees out. JSON is read by the same parser, being a
+//! The one place that knows the YAML library: text in, located trees out, and back. JSON is read by the same parser, being a
 //! subset of YAML. Sizes, nesting, node counts and alias expansion are bounded, so that no input takes long or
 //! overflows the stack.
 
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::budget::BudgetBreach;
-use serde_saphyr::{DuplicateKeyPolicy, Error, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Error, NonFiniteFloatPolicy, Spanned};
 
 use crate::error::{PolicyError, Position};
-use crate::tree::{Key, Node, Value};
+use crate::tree::{Key, Node, Value, at_most};
 
-/// Deepest nesting of a document. A policy needs ten levels; the rest is for annotations nobody should write.
-const MAX_DEPTH: usize = 48;
+/// Deepest nesting of a document. A policy needs ten levels, what the API server adds to `metadata` a few
+/// more. Each level costs stack.
+const MAX_DEPTH: usize = 24;
 /// Values in one file.
 const MAX_NODES: usize = 100_000;
 /// Values that aliases may add.
@@ -25,6 +26,7 @@ pub(crate) fn documents(file: &str, text: &str) -> Result<Vec<Node>, Box<PolicyE
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
             max_nodes: MAX_NODES,
             max_documents: MAX_DOCUMENTS,
         },
@@ -33,6 +35,8 @@ pub(crate) fn documents(file: &str, text: &str) -> Result<Vec<Node>, Box<PolicyE
         },
         // Repeated keys are kept, so that all of them are reported with their places.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        // No field takes such a number; the schema says so with the field's path.
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
     let read: Result<Vec<Spanned<Raw>>, _> = serde_saphyr::from_multiple_with_options(text, options);
@@ -42,6 +46,11 @@ pub(crate) fn documents(file: &str, text: &str) -> Result<Vec<Node>, Box<PolicyE
         }
         Err(error) => Err(Box::new(refused(file, &error))),
     }
+}
+
+/// JSON as YAML text. Data of our own, which is always representable.
+pub(crate) fn text(json: &serde_json::Value) -> String {
+    serde_saphyr::to_string(json).unwrap_or_default()
 }
 
 fn refused(file: &str, error: &Error) -> PolicyError {
@@ -69,7 +78,11 @@ fn budget(error: &Error) -> Option<String> {
     if let Error::AliasReplayLimitExceeded { .. } = error.without_snippet() {
         return Some(format!("aliases (`*name`) that stand for more than {MAX_REPLAYED} values"));
     }
-    let Error::Budget { breach, .. } = error.without_snippet() else { return None };
+    let Error::Budget { breach, .. } = error.without_snippet() else {
+        // The scanner meets the limit for brackets before the budget does, and says so only in words.
+        let scanner = error.without_snippet().to_string().contains("recursion limit exceeded");
+        return scanner.then(|| format!("more than {MAX_DEPTH} levels of nesting"));
+    };
     let limit = if let BudgetBreach::Depth { .. } = breach {
         format!("more than {MAX_DEPTH} levels of nesting")
     } else if let BudgetBreach::Documents { .. } = breach {
@@ -85,7 +98,7 @@ fn budget(error: &Error) -> Option<String> {
 /// The library ends its messages with the place, which we print in front.
 fn plain(message: &str) -> String {
     let first = message.lines().next().unwrap_or(message);
-    first.split(" at line ").next().unwrap_or(first).trim_end_matches([' ', ',']).to_owned()
+    at_most(first.split(" at line ").next().unwrap_or(first).trim_end_matches([' ', ',']), 200)
 }
 
 fn located(spanned: Spanned<Raw>) -> Node {
@@ -107,14 +120,8 @@ impl<'de> Deserialize<'de> for Raw {
 
 impl<'de> Deserialize<'de> for RawKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = match deserializer.deserialize_any(RawVisitor)? {
-            Value::Text(text) => text,
-            Value::Bool(value) => value.to_string(),
-            Value::Int(value) => value.to_string(),
-            Value::Float(value) => value.to_string(),
-            Value::Null => "null".to_owned(),
-            Value::List(_) | Value::Map(_) => return Err(de::Error::custom("a key must be plain text")),
-        };
+        // As text whatever it looks like: a label named `n` is not a truth value.
+        let text = String::deserialize(deserializer)?;
         Ok(RawKey(text))
     }
 }

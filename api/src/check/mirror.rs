@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use portwright_core::select::Pattern;
-
 use crate::check::{Errors, Unique};
+use crate::convert::pattern;
 use crate::names;
 use crate::policy::{Mirror, MirrorOutput, MirrorSelect, PodSelect};
 
@@ -41,9 +40,7 @@ fn check_select(select: &MirrorSelect, path: &str, errors: &mut Errors) {
         );
     }
     for (index, port) in ports.iter().enumerate() {
-        if let Err(error) = Pattern::new(port) {
-            errors.add(format!("{path}.ports[{index}]"), error.to_string());
-        }
+        errors.rule(format!("{path}.ports[{index}]"), pattern(port).map(drop));
     }
     if let Some(PodSelect { namespace, match_labels }) = pods {
         errors.rule(format!("{path}.pods.namespace"), names::label(namespace));

@@ -7,6 +7,7 @@ mod pool;
 mod port;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use portwright_core::desired::NicEntry;
 use std::collections::BTreeMap;
 
 use crate::convert;
@@ -18,35 +19,54 @@ use crate::tree::shortened;
 /// Sections that this version checks but cannot act on yet. A policy that uses one is refused rather than half applied.
 pub const NOT_THERE_YET: &[&str] = &["spec.bridges", "spec.mirrors", "spec.ovs", "spec.pools"];
 
-/// Everything that is wrong with a policy, in the order of its fields. Sections that are not there yet are checked too,
-/// but that they are not there is said by [`crate::convert`].
+/// Everything that is wrong with a policy, section by section. Sections that are not there yet are checked too, but that
+/// they are not there is said by [`crate::convert`].
 pub fn check(policy: &NodePolicy) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    let spec = &policy.spec;
-    if let Some(name) = &policy.metadata.name {
-        errors.rule("metadata.name", names::subdomain(name));
-    } else {
-        errors.add("metadata.name", "is missing");
+    // Only what is wrong is asked for; the entries that are right are not needed.
+    drop(sections(policy, &mut errors));
+    errors.list
+}
+
+/// Checks every section and converts the NICs on the way: what converts is right.
+pub(crate) fn sections(policy: &NodePolicy, errors: &mut Errors) -> Vec<NicEntry> {
+    let NodePolicySpec {
+        node_selector,
+        max_unavailable,
+        ovs,
+        nics,
+        pools,
+        bridges,
+        mirrors,
+        // Every value of these is right.
+        priority: _,
+        mode: _,
+        disruption: _,
+        cordon: _,
+    } = &policy.spec;
+    match &policy.metadata.name {
+        Some(name) => errors.rule("metadata.name", names::subdomain(name)),
+        None => errors.add("metadata.name", "is missing"),
     }
-    if let Some(selector) = &spec.node_selector {
-        node_selector(selector, &mut errors);
+    if let Some(selector) = node_selector {
+        check_node_selector(selector, errors);
     }
-    if let Some(limit) = &spec.max_unavailable {
-        errors.rule("spec.maxUnavailable", max_unavailable(limit));
+    if let Some(limit) = max_unavailable {
+        errors.rule("spec.maxUnavailable", check_max_unavailable(limit));
     }
-    for (index, entry) in spec.nics.iter().enumerate() {
-        // What converts is right; the converted entry itself is not needed here.
-        convert::nic(entry, &format!("spec.nics[{index}]"), &mut errors);
+    let mut entries = Vec::new();
+    for (index, entry) in nics.iter().enumerate() {
+        entries.extend(convert::nic(entry, &format!("spec.nics[{index}]"), errors));
     }
-    if let Some(collect) = spec.ovs.as_ref().and_then(|ovs| ovs.collect.as_ref()) {
+    if let Some(collect) = ovs.as_ref().and_then(|ovs| ovs.collect.as_ref()) {
         for (index, owner) in collect.owners.iter().enumerate() {
             errors.rule(format!("spec.ovs.collect.owners[{index}]"), names::column_key(owner));
         }
     }
-    pool::check_all(&spec.pools, &mut errors);
-    bridge::check_all(&spec.bridges, &mut errors);
-    mirror::check_all(&spec.mirrors, &mut errors);
-    errors.list
+    pool::check_all(pools, errors);
+    bridge::check_all(bridges, errors);
+    mirror::check_all(mirrors, errors);
+    entries
 }
 
 /// Errors for each used section that this version cannot act on.
@@ -59,8 +79,8 @@ pub(crate) fn not_there_yet(spec: &NodePolicySpec) -> Vec<FieldError> {
         _ => false,
     };
     let refused = |section: &&str| {
-        FieldError::new(*section, "is not supported by this version of portwright")
-            .hint("remove the section, or use a version that supports it; nothing else in the policy is wrong for it")
+        FieldError::new(*section, "is not supported by this version")
+            .hint("remove the section, or use a version of portwright that supports it")
     };
     NOT_THERE_YET.iter().filter(|section| used(section)).map(refused).collect()
 }
@@ -114,7 +134,7 @@ impl Unique {
     }
 }
 
-fn node_selector(selector: &NodeSelector, errors: &mut Errors) {
+fn check_node_selector(selector: &NodeSelector, errors: &mut Errors) {
     let NodeSelector { match_labels, match_expressions } = selector;
     for (key, value) in match_labels {
         let path = format!("spec.nodeSelector.matchLabels[{key}]");
@@ -144,7 +164,7 @@ fn node_selector(selector: &NodeSelector, errors: &mut Errors) {
     }
 }
 
-fn max_unavailable(limit: &IntOrString) -> Result<(), String> {
+fn check_max_unavailable(limit: &IntOrString) -> Result<(), String> {
     match limit {
         IntOrString::Int(number) if *number >= 1 => Ok(()),
         IntOrString::Int(number) => {

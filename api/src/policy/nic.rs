@@ -45,35 +45,35 @@ pub struct Nic {
 pub struct NicSelect {
     /// PCI vendor IDs, four hexadecimal digits in quotes: `"8086"`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(regex(pattern = r"^(0x)?[0-9a-fA-F]{1,4}$")))]
+    #[schemars(length(max = 64), inner(regex(pattern = r"^(0x)?[0-9a-fA-F]{1,4}$")))]
     pub vendors: Vec<String>,
     /// PCI device IDs of the PF, four hexadecimal digits in quotes: `"10c9"`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(regex(pattern = r"^(0x)?[0-9a-fA-F]{1,4}$")))]
+    #[schemars(length(max = 64), inner(regex(pattern = r"^(0x)?[0-9a-fA-F]{1,4}$")))]
     pub devices: Vec<String>,
     /// PF drivers: `igb`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 64))]
     pub drivers: Vec<String>,
     /// Names or alternative names of the PF's network interfaces; `*`, `?`, `[a-c]` and `{a,b}` work: `ens1f*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 64))]
     pub names: Vec<String>,
     /// PCI addresses with the same patterns as names: `0000:3b:00.*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 64))]
     pub addresses: Vec<String>,
     /// MAC addresses of the PF: `52:54:00:12:34:56`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(regex(pattern = r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$")))]
+    #[schemars(length(max = 64), inner(regex(pattern = r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$")))]
     pub macs: Vec<String>,
     /// NUMA nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 64))]
     pub numa_nodes: Vec<u16>,
     /// Switch IDs (`phys_switch_id`), hexadecimal digits in quotes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 64))]
     pub switch_ids: Vec<String>,
 }
 

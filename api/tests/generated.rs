@@ -1,0 +1,83 @@
+//! What is generated from the types is what is committed, and what the API server will accept as far as that can be
+//! told without one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+#![allow(clippy::disallowed_methods, reason = "the committed files are read where they lie")]
+
+use std::path::PathBuf;
+
+use serde_json::Value as Json;
+
+fn committed(file: &str) -> (PathBuf, String) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    (path, text)
+}
+
+/// With UPDATE_EXPECT=1 the committed file is written instead of compared.
+fn same(file: &str, generated: &str) {
+    let (path, text) = committed(file);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, generated).unwrap();
+    } else {
+        assert!(text == generated, "{file} is not what the types generate; run with UPDATE_EXPECT=1");
+    }
+}
+
+#[test]
+fn the_committed_definitions_are_what_the_types_generate() {
+    same("deploy/crds/portwright.dev.yaml", &portwright_api::crd_yaml());
+}
+
+#[test]
+fn the_committed_schema_is_what_the_types_generate() {
+    same("docs/schema/nodepolicy.json", &portwright_api::json_schema_text());
+}
+
+#[test]
+fn the_definition_is_one_that_the_api_server_takes() {
+    let yaml = portwright_api::crds().remove(0).1;
+    let definition: Json = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!(definition["metadata"]["name"], "nodepolicies.portwright.dev");
+    assert_eq!(definition["spec"]["scope"], "Cluster");
+    assert_eq!(definition["spec"]["names"]["kind"], "NodePolicy");
+    let columns = definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
+    assert_eq!(columns.len(), 4);
+    structural(&definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "");
+}
+
+/// Rules of structural schemas: every node has one type (or is int-or-string), nothing is closed by
+/// `additionalProperties: false`, nothing is a reference or an alternative, formats are known ones, and everything is
+/// described.
+fn structural(schema: &Json, path: &str) {
+    let object = schema.as_object().unwrap_or_else(|| panic!("{path} is no schema"));
+    for forbidden in ["$ref", "anyOf", "oneOf", "allOf", "format", "uniqueItems", "const", "definitions"] {
+        assert!(!object.contains_key(forbidden), "{path} has {forbidden}");
+    }
+    assert!(object.get("additionalProperties").is_none_or(Json::is_object), "{path} is closed or open");
+    let typed = object.get("type").is_some_and(Json::is_string);
+    assert!(typed || object.contains_key("x-kubernetes-int-or-string"), "{path} has no type");
+    if let Some(fields) = object.get("properties").and_then(Json::as_object) {
+        for (name, below) in fields {
+            assert!(below.get("description").is_some(), "{path}.{name} is not described");
+            structural(below, &format!("{path}.{name}"));
+        }
+    }
+    for (key, suffix) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if let Some(below) = object.get(key) {
+            structural(below, &format!("{path}{suffix}"));
+        }
+    }
+    if object.get("type").is_some_and(|kind| kind == "array") {
+        assert!(
+            object.contains_key("maxItems"),
+            "{path} is an unbounded list, which makes CEL rules too costly"
+        );
+    }
+}
