@@ -11,10 +11,10 @@ mod error;
 mod json;
 mod monitor;
 mod remote;
-mod replica;
+pub(crate) mod replica;
 mod schema;
 mod session;
-mod txn;
+pub(crate) mod txn;
 mod uuid;
 pub(crate) mod wire;
 

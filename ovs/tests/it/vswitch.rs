@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use portwright_ovs::liveness::ping;
-use portwright_ovs::ovsdb::{Class, Datum, Deadline, Mutation, NewRow, Options, Target, Txn, Uuid, Value};
+use portwright_ovs::ovsdb::{Class, Datum, Deadline, Mutation, NewRow, Target, Txn, Uuid, Value};
 use portwright_ovs::unixctl::{Unixctl, UnixctlError};
 use portwright_ovs::vswitch::{
     BondMode, DatapathType, FailMode, Lacp, MirrorHealth, Ofport, Switch, SwitchError, VlanMode,
@@ -43,12 +43,8 @@ fn set<T: Ord + Clone>(elements: &[T]) -> BTreeSet<T> {
     elements.iter().cloned().collect()
 }
 
-#[tokio::test]
-async fn everything_that_was_set_reads_back_as_plain_values() {
-    let server = Server::start();
-    let _vswitchd = Vswitchd::start(&server);
-    let db = format!("--db={}", server.remote());
-    let configured = "--timeout=10
+/// One of everything, as an operator would set it.
+const CONFIGURED: &str = "--timeout=10
         -- add-br br0 -- set bridge br0 datapath_type=netdev fail_mode=secure stp_enable=true mcast_snooping_enable=true
            flood_vlans=7,8 other_config:hwaddr=02:00:00:00:00:01 external_ids:portwright.dev/owner=p
         -- add-port br0 acc tag=5 vlan_mode=access -- set interface acc type=internal mtu_request=1400
@@ -64,7 +60,13 @@ async fn everything_that_was_set_reads_back_as_plain_values() {
         -- --id=@acc get port acc -- --id=@trk get port trk -- --id=@m create mirror name=m select_src_port=@acc select_dst_port=@acc,@trk output_port=@trk select_vlan=5 snaplen=64 -- add bridge br0 mirrors @m
         -- --id=@n create mirror name=m select_all=true output_vlan=999 -- add bridge br1 mirrors @n
         -- set open_vswitch . other_config:hw-offload=true external_ids:system-id=x";
-    let args: Vec<&str> = std::iter::once(db.as_str()).chain(configured.split_whitespace()).collect();
+
+#[tokio::test]
+async fn everything_that_was_set_reads_back_as_plain_values() {
+    let server = Server::start();
+    let _vswitchd = Vswitchd::start(&server);
+    let db = format!("--db={}", server.remote());
+    let args: Vec<&str> = std::iter::once(db.as_str()).chain(CONFIGURED.split_whitespace()).collect();
     run("ovs-vsctl", &args, None);
 
     let read = switch(&server).read(soon()).await.unwrap();
@@ -267,7 +269,7 @@ async fn a_control_socket_that_misbehaves_is_an_error() {
         let task = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1000];
-            stream.read(&mut request).await.unwrap();
+            let _length = stream.read(&mut request).await.unwrap();
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
         let error = Unixctl::at(path).version(soon()).await.unwrap_err();
@@ -318,5 +320,4 @@ async fn a_probe_tells_a_working_mirror_from_a_dead_one() {
     let foreign = Target::row("Mirror", applied.committed.uuid(good).unwrap())
         .includes("external_ids", Datum::map([("portwright.dev/owner", "somebody else")]));
     assert_eq!(switch.probe_mirror(foreign, patience, deadline).await.unwrap_err().class(), Class::Conflict);
-    let _default = Options::default();
 }

@@ -9,6 +9,7 @@ mod value;
 
 use std::collections::BTreeMap;
 
+pub(crate) use encode::Expect;
 pub(crate) use outcome::read as read_answer;
 pub use outcome::{Committed, Selected};
 pub use target::Target;

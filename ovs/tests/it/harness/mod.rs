@@ -219,10 +219,6 @@ impl Vswitchd {
         kill(self.pid.unwrap(), signal).unwrap();
     }
 
-    pub(crate) fn control(&self) -> PathBuf {
-        self.directory.join(format!("ovs-vswitchd.{}.ctl", self.pid.unwrap()))
-    }
-
     pub(crate) fn kill(&mut self) {
         if let Some(pid) = self.pid.take() {
             end(pid);
