@@ -36,6 +36,8 @@ reasons! {
     PfNoDriver,
     /// The PF or its driver cannot do it.
     PfUnsupported,
+    /// The driver takes the setting only while the port has carrier, and it has none.
+    NoCarrier,
     /// The node is reached over it.
     ManagementPath,
     /// VFIO is wanted and no IOMMU translates.

@@ -7,7 +7,7 @@ use crate::id::{MacAddress, PciId};
 use crate::observed::Pf;
 
 /// A shell-like pattern (`*`, `?`, `[a-c]`, `{a,b}`) over a whole name.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Pattern {
     text: String,
     matcher: GlobMatcher,
@@ -42,6 +42,13 @@ impl Pattern {
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+}
+
+impl std::fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The compiled form says nothing to a reader.
+        write!(f, "{:?}", self.text)
     }
 }
 

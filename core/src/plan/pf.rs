@@ -37,6 +37,17 @@ struct Remake {
     recreate: bool,
     /// Whether VFs in use are taken from pods and namespaces.
     force: bool,
+    /// What the PF's link is when all is done.
+    link: Link,
+}
+
+/// A PF's link when all is done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Link {
+    /// Its MTU: no VF may have a larger one.
+    pub(super) mtu: Option<u32>,
+    /// Whether it is up. Some VF drivers must not probe before that.
+    pub(super) up: bool,
 }
 
 /// Plans one PF.
@@ -66,7 +77,7 @@ impl PfPlanner<'_> {
     fn plan(&self, findings: &mut Findings) {
         let mut own = Findings::default();
         self.plan_up(&mut own);
-        let lowering = self.plan_mtu(&mut own);
+        let (lowering, by_force) = self.plan_mtu(&mut own).unzip();
         let target = self.target(&mut own);
         let eswitch = self.eswitch_change(&mut own);
         let current = self.pf.num_vfs();
@@ -74,13 +85,14 @@ impl PfPlanner<'_> {
         let order_recreates = eswitch.is_some() && order == EswitchOrder::WithoutVfs && current > 0;
         let recreate = target != current || order_recreates;
         let mut ahead = Findings::default();
-        self.check_drivers(&mut ahead, target);
+        self.check_drivers(&mut ahead, target, recreate);
         self.check_attributes(&mut ahead, target);
         if recreate {
             self.check_number(&mut ahead, target);
             self.check_callback(&mut ahead, target);
         }
-        let mut remake = Remake { current, target, eswitch, order, recreate, force: false };
+        let mut remake =
+            Remake { current, target, eswitch, order, recreate, force: false, link: Link::default() };
         let touches = recreate || remake.eswitch.is_some();
         if touches {
             match self.may_remake(&remake) {
@@ -96,7 +108,11 @@ impl PfPlanner<'_> {
         if !protected {
             findings.steps.append(&mut own.steps);
         }
+        remake.link = self.link_afterwards(findings, lowering.as_ref().filter(|_| !protected));
         let stop = hindered || (protected && touches);
+        if stop || !touches {
+            self.plan_autoprobe_restore(findings);
+        }
         if !stop {
             findings.steps.append(&mut ahead.steps);
             if touches {
@@ -104,11 +120,11 @@ impl PfPlanner<'_> {
             }
             self.plan_vfs(findings, &remake);
         }
-        if !recreate {
-            self.plan_autoprobe_restore(findings);
-        }
+        // While the VFs have to stay as they are, one of them may still need the larger frames.
+        let lowering = lowering.filter(|_| !stop || current == 0);
         if let (false, Some(change)) = (protected, lowering) {
-            findings.step(Object::Pci(self.pf.address), change, Disruption::None, false);
+            let force = by_force.unwrap_or(false);
+            findings.step(Object::Pci(self.pf.address), change, Disruption::None, force);
         }
         findings.blocked.append(&mut ahead.blocked);
         findings.unknown.append(&mut ahead.unknown);
@@ -119,11 +135,23 @@ impl PfPlanner<'_> {
         let unbound = remake.eswitch.is_some() && remake.order == EswitchOrder::VfsUnbound;
         for index in 0..remake.target {
             if remake.recreate {
-                self.plan_new_vf(findings, index);
+                self.plan_new_vf(findings, index, self.probes_itself(remake), remake.link);
             } else if let Some(vf) = self.pf.vf(index) {
-                self.plan_existing_vf(findings, vf, unbound);
+                self.plan_existing_vf(findings, vf, unbound, remake.link);
             }
         }
+    }
+
+    /// Whether autoprobe is off while the VFs are made. Groups want each VF to be probed once, with its settings in place.
+    fn turns_autoprobe_off(&self, remake: &Remake) -> bool {
+        let unbound_order = remake.eswitch.is_some() && remake.order == EswitchOrder::VfsUnbound;
+        let grouped = self.groups_below(remake.target).next().is_some();
+        remake.recreate && remake.target > 0 && (grouped || unbound_order)
+    }
+
+    /// Whether the kernel itself binds the VFs that are made.
+    fn probes_itself(&self, remake: &Remake) -> bool {
+        self.steady_autoprobe() == Some(true) && !self.turns_autoprobe_off(remake)
     }
 
     fn note_untested(&self, findings: &mut Findings) {
@@ -176,8 +204,9 @@ impl PfPlanner<'_> {
         }
     }
 
-    /// Plans raising the MTU; a lowering is given back, because it comes last.
-    fn plan_mtu(&self, own: &mut Findings) -> Option<Change> {
+    /// Plans raising the MTU; a lowering is given back, because it comes last; beside it
+    /// stands whether it takes larger frames from VFs by force.
+    fn plan_mtu(&self, own: &mut Findings) -> Option<(Change, bool)> {
         let object = Object::Pci(self.pf.address);
         let Some(netdev) = self.pf.netdev() else {
             if self.entry.mtu.is_some() && self.pf.name.is_none() {
@@ -211,11 +240,25 @@ impl PfPlanner<'_> {
                 users: users.collect(),
             };
             match gate(self.document.disruption, request) {
-                Ok(_) => return Some(Change::SetPfMtu { from: current, to: target }),
+                Ok(force) => return Some((Change::SetPfMtu { from: current, to: target }, force)),
                 Err(mut obstacles) => own.blocked.append(&mut obstacles),
             }
         }
         None
+    }
+
+    fn link_afterwards(&self, findings: &Findings, lowering: Option<&Change>) -> Link {
+        let mut link = Link {
+            mtu: self.pf.netdev().and_then(|netdev| netdev.mtu.known().copied()),
+            up: self.pf.netdev().is_none_or(|netdev| !netdev.up.is(&false)),
+        };
+        for change in lowering.into_iter().chain(findings.steps.iter().map(|step| &step.change)) {
+            if let Change::SetPfMtu { to, .. } = change {
+                link.mtu = Some(*to);
+            }
+            link.up |= matches!(change, Change::SetPfUp { .. });
+        }
+        link
     }
 
     fn eswitch_order(&self) -> EswitchOrder {
@@ -340,10 +383,8 @@ impl PfPlanner<'_> {
 
     fn plan_remake(&self, findings: &mut Findings, remake: &Remake) {
         let object = || Object::Pci(self.pf.address);
-        let steady = self.pf.saved_autoprobe.or(self.pf.autoprobe.known().copied());
-        let unbound_order = remake.eswitch.is_some() && remake.order == EswitchOrder::VfsUnbound;
-        let grouped = self.groups_below(remake.target).next().is_some();
-        let off = remake.recreate && remake.target > 0 && (grouped || unbound_order);
+        let steady = self.steady_autoprobe();
+        let off = self.turns_autoprobe_off(remake);
         let mut count = remake.current;
         let mut now = self.pf.autoprobe.known().copied();
         let mut set_count = |findings: &mut Findings, to: u16| {
@@ -392,9 +433,7 @@ impl PfPlanner<'_> {
 
     /// Puts autoprobe back after a crash between switching it off and back on.
     fn plan_autoprobe_restore(&self, findings: &mut Findings) {
-        let already = findings.steps.iter().any(|step| matches!(step.change, Change::SetAutoprobe { .. }));
-        if let (false, Some(to), Some(from)) =
-            (already, self.pf.saved_autoprobe, self.pf.autoprobe.known().copied())
+        if let (Some(to), Some(from)) = (self.pf.saved_autoprobe, self.pf.autoprobe.known().copied())
             && from != to
         {
             findings.step(

@@ -8,7 +8,7 @@ use crate::blocked::{Blocked, Reason};
 use crate::desired::{DriverWish, VfGroup, VlanProtocol};
 use crate::id::Object;
 use crate::profile::VfAttribute;
-use crate::step::{Change, Disruption};
+use crate::step::{Change, Disruption, DriverTarget};
 
 /// Whether a driver gives devices to user space through VFIO, which needs an IOMMU.
 pub(super) fn is_vfio(driver: &str) -> bool {
@@ -48,19 +48,60 @@ impl PfPlanner<'_> {
     }
 
     /// Whether the groups' drivers can be had; modules that have to be loaded become steps.
-    pub(super) fn check_drivers(&self, findings: &mut Findings, target: u16) {
+    pub(super) fn check_drivers(&self, findings: &mut Findings, target: u16, recreate: bool) {
         let mut wanted: BTreeMap<&str, &VfGroup> = BTreeMap::new();
         for group in self.groups_below(target) {
             if let Some(driver) = self.driver_of(group) {
                 wanted.entry(driver).or_insert(group);
             }
         }
+        self.check_nameless(findings, target, recreate);
         for (driver, group) in wanted {
             if is_vfio(driver) {
                 self.check_iommu(findings, driver, group);
             }
             self.check_module(findings, driver, group);
         }
+    }
+
+    /// A kernel driver whose name nobody knows can only be bound by the kernel itself, which autoprobe may forbid.
+    fn check_nameless(&self, findings: &mut Findings, target: u16, recreate: bool) {
+        if self.vf_driver().is_some() || self.steady_autoprobe() != Some(false) {
+            return;
+        }
+        let has_one = |index: u16| {
+            self.pf.vf(index).is_some_and(|vf| self.has_driver(vf.driver.as_ref(), &DriverTarget::Default))
+        };
+        let lacks = |group: &&VfGroup| {
+            group.driver == DriverWish::Kernel
+                && group.vfs.iter().any(|index| index < target && (recreate || !has_one(index)))
+        };
+        if let Some(group) = self.groups_below(target).find(lacks) {
+            findings.blocked.push(Blocked::new(
+                Object::Pci(self.pf.address),
+                Reason::DriverMissing,
+                format!(
+                    "VFs {} want the kernel's driver, whose name is not known for this NIC, and sriov_drivers_autoprobe is 0, so the kernel does not choose",
+                    group.vfs
+                ),
+                "name the driver in the group (`driver: igbvf`), or write 1 to the PF's sriov_drivers_autoprobe",
+            ));
+        }
+    }
+
+    /// Autoprobe as it is when we are not in between.
+    pub(super) fn steady_autoprobe(&self) -> Option<bool> {
+        self.pf.saved_autoprobe.or(self.pf.autoprobe.known().copied())
+    }
+
+    /// Whether a driver can be bound at all; if not, the PF's obstacles say why.
+    pub(super) fn can_bind(&self, to: &DriverTarget) -> bool {
+        let node = &self.context.observed.node;
+        let DriverTarget::Named { driver, .. } = to else { return self.steady_autoprobe() != Some(false) };
+        let silent = node.drivers.is_empty() && node.modules.is_empty();
+        let loadable = node.module_available(driver) && node.modprobe;
+        let untranslated = is_vfio(driver) && !node.iommu.is(&true);
+        !untranslated && (silent || node.driver_loaded(driver) || loadable)
     }
 
     /// The driver's name that a group wants, if it is known.
@@ -121,9 +162,14 @@ impl PfPlanner<'_> {
         ));
     }
 
+    /// Whether the PF's driver takes an attribute, as far as its profile says.
+    pub(super) fn takes(&self, attribute: VfAttribute) -> bool {
+        let taken = self.profile.and_then(|profile| profile.vf_attributes.as_ref());
+        taken.is_none_or(|taken| taken.value.contains(&attribute))
+    }
+
     /// Whether the PF's driver takes the attributes that groups want.
     pub(super) fn check_attributes(&self, findings: &mut Findings, target: u16) {
-        let taken = self.profile.and_then(|profile| profile.vf_attributes.as_ref()).map(|list| &list.value);
         for group in self.groups_below(target) {
             let wanted = wanted_attributes(group);
             let Some(first) = wanted.first() else { continue };
@@ -138,7 +184,7 @@ impl PfPlanner<'_> {
                 continue;
             }
             for (attribute, name) in &wanted {
-                if taken.is_some_and(|taken| !taken.contains(attribute)) {
+                if !self.takes(*attribute) {
                     findings.blocked.push(self.unsupported(
                         format!(
                             "VFs {} want {name}, which driver {} does not take",
@@ -159,7 +205,7 @@ impl PfPlanner<'_> {
 }
 
 /// What a group wants through the PF's netdev, each with its name. A default MAC is not counted: it is set where it can be.
-fn wanted_attributes(group: &VfGroup) -> Vec<(VfAttribute, &'static str)> {
+pub(super) fn wanted_attributes(group: &VfGroup) -> Vec<(VfAttribute, &'static str)> {
     let vlan = group.vlan.filter(|vlan| vlan.id != 0);
     let rate = group.tx_rate;
     [

@@ -5,8 +5,8 @@
 
 use super::Findings;
 use super::gate::{Request, gate};
-use super::pf::PfPlanner;
-use super::preflight::is_vfio;
+use super::pf::{Link, PfPlanner};
+use super::preflight::{is_vfio, wanted_attributes};
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{DriverWish, MacPolicy, TxRate, VfGroup};
 use crate::fact::{Absence, Fact};
@@ -26,28 +26,35 @@ enum Present<T> {
 }
 
 impl PfPlanner<'_> {
-    /// Plans a VF that the plan makes anew.
-    pub(super) fn plan_new_vf(&self, findings: &mut Findings, index: u16) {
+    /// Plans a VF that the plan makes anew. `probed` says that the kernel binds it by itself.
+    pub(super) fn plan_new_vf(&self, findings: &mut Findings, index: u16, probed: bool, link: Link) {
         let vf = VfRef { pf: self.pf.address, index };
         let group = self.entry.group(index);
         if let Some(group) = group {
-            self.plan_attributes(findings, vf, group, None);
+            self.plan_attributes(findings, vf, group, None, link);
         }
-        if let Some(to) = self.wanted_driver(group) {
+        if let Some(to) = self.wanted_driver(group).filter(|_| !probed) {
             findings.step(Object::Vf(vf), Change::BindVf { from: None, to }, Disruption::None, false);
         }
-        if let Some(to) = group.and_then(|group| self.wanted_mtu(group)) {
-            findings.step(Object::Vf(vf), Change::SetVfMtu { from: None, to }, Disruption::None, false);
-        }
+        self.plan_mtu_after_binding(findings, vf, group, link);
     }
 
-    /// Plans a VF that exists and stays. `unbound` says that an e-switch change before has unbound it.
-    pub(super) fn plan_existing_vf(&self, findings: &mut Findings, vf: &Vf, unbound: bool) {
+    /// Plans a VF that exists and stays. `unbound` says that an e-switch change before has unbound it; `link` is what the
+    /// PF's link will be.
+    pub(super) fn plan_existing_vf(&self, findings: &mut Findings, vf: &Vf, unbound: bool, link: Link) {
         let reference = VfRef { pf: self.pf.address, index: vf.index };
         let group = self.entry.group(vf.index);
         let users = uses(self.context.observed, reference);
         let driver = if unbound { None } else { vf.driver.as_ref() };
-        let bind = self.wanted_driver(group).filter(|wanted| !self.has_driver(driver, wanted));
+        // A VF that nothing is wanted of gets back what an unbinding took from it.
+        let before = vf.driver.as_ref().filter(|_| unbound).map(|driver| DriverTarget::Named {
+            driver: driver.clone(),
+            keep_override: vf.driver_override.is_some(),
+        });
+        let wanted = self.wanted_driver(group).or(before);
+        let lacks = |wanted: &DriverTarget| !self.has_driver(driver, wanted);
+        let settled = !wanted.as_ref().is_some_and(lacks);
+        let bind = wanted.filter(|wanted| lacks(wanted) && self.can_bind(wanted));
         let in_use = !users.is_empty();
         let binding = bind.and_then(|to| self.plan_binding(findings, reference, vf, unbound, to, users));
         // What a user set on its VF is no drift; only after an unbinding by force is it ours again.
@@ -57,16 +64,22 @@ impl PfPlanner<'_> {
         if self.context.management.why(vf.address).is_some() && !self.entry.allow_management_path {
             return;
         }
+        let before = findings.steps.len();
         if let Some(group) = group {
-            self.plan_attributes(findings, reference, group, Some(vf));
+            self.plan_attributes(findings, reference, group, Some(vf), link);
         }
+        // What prepares a binding by force is done by force as well: its user still has the VF.
+        let force = binding.as_ref().is_some_and(|binding| binding.force);
+        findings.steps.iter_mut().skip(before).for_each(|step| step.force |= force);
         // Attributes go before the binding, so that the driver starts with them.
         if let Some(binding) = binding {
             findings.steps.push(binding);
-            self.plan_mtu_after_binding(findings, reference, group);
+            self.plan_mtu_after_binding(findings, reference, group, link);
             return;
         }
-        self.plan_netdev(findings, reference, vf, group);
+        if !(settled && self.plan_probe(findings, reference, vf, group, link)) {
+            self.plan_netdev(findings, reference, vf, group.filter(|_| settled), link);
+        }
     }
 
     /// Plans a change of driver; `None` if it may not be done, with the reason among the obstacles.
@@ -147,7 +160,7 @@ impl PfPlanner<'_> {
             }
             Some(DriverWish::Kernel) => Some(kernel()),
             None => {
-                let steady = self.pf.saved_autoprobe.or(self.pf.autoprobe.known().copied());
+                let steady = self.steady_autoprobe();
                 let there = self.vf_driver().is_none_or(|driver| {
                     let node = &self.context.observed.node;
                     node.drivers.is_empty() || node.driver_loaded(driver)
@@ -158,7 +171,7 @@ impl PfPlanner<'_> {
     }
 
     /// Whether a VF has the driver that is wanted.
-    fn has_driver(&self, driver: Option<&String>, wanted: &DriverTarget) -> bool {
+    pub(super) fn has_driver(&self, driver: Option<&String>, wanted: &DriverTarget) -> bool {
         match (driver, wanted) {
             (Some(driver), DriverTarget::Named { driver: wanted, .. }) => driver == wanted,
             // The kernel's choice is not known; a driver for user space is certainly not it.
@@ -167,11 +180,23 @@ impl PfPlanner<'_> {
         }
     }
 
-    fn plan_attributes(&self, findings: &mut Findings, vf: VfRef, group: &VfGroup, existing: Option<&Vf>) {
+    fn plan_attributes(
+        &self,
+        findings: &mut Findings,
+        vf: VfRef,
+        group: &VfGroup,
+        existing: Option<&Vf>,
+        link: Link,
+    ) {
         if self.pf.netdev().is_none() && self.pf.name.is_none() {
             return;
         }
         let admin = existing.map(|vf| &vf.admin);
+        // What the driver does not take is an obstacle that was told already.
+        let refused = |attributes: &[VfAttribute]| {
+            let mut wanted = wanted_attributes(group).into_iter().map(|(attribute, _)| attribute);
+            wanted.any(|attribute| attributes.contains(&attribute) && !self.takes(attribute))
+        };
         fn present<T: Copy>(fact: Option<&Fact<T>>) -> Present<T> {
             fact.map_or(Present::New, |fact| Present::Is(*fact))
         }
@@ -181,24 +206,28 @@ impl PfPlanner<'_> {
         let change = |from, to| Change::SetVfMac { from, to };
         self.wish(findings, vf, "MAC", cuts, mac, present(admin.map(|a| &a.mac)), change);
         let change = |from, to| Change::SetVfVlan { from, to };
-        self.wish(findings, vf, "VLAN", cuts, group.vlan, present(admin.map(|a| &a.vlan)), change);
+        let vlan = group.vlan.filter(|_| !refused(&[VfAttribute::Vlan, VfAttribute::VlanDot1ad]));
+        self.wish(findings, vf, "VLAN", cuts, vlan, present(admin.map(|a| &a.vlan)), change);
         let change = |from, to| Change::SetVfSpoofCheck { from, to };
         self.wish(
             findings,
             vf,
             "spoof check",
             plain,
-            group.spoof_check,
+            group.spoof_check.filter(|_| !refused(&[VfAttribute::SpoofCheck])),
             present(admin.map(|a| &a.spoof_check)),
             change,
         );
         let change = |from, to| Change::SetVfTrust { from, to };
-        self.wish(findings, vf, "trust", free, group.trust, present(admin.map(|a| &a.trust)), change);
+        let trust = group.trust.filter(|_| !refused(&[VfAttribute::Trust]));
+        self.wish(findings, vf, "trust", free, trust, present(admin.map(|a| &a.trust)), change);
         let there = admin.and_then(|a| a.tx_rate.known().copied()).unwrap_or(TxRate { min: 0, max: 0 });
-        let rate = group.tx_rate.map(|wish| wish.over(there));
+        let rate = group.tx_rate.filter(|_| !refused(&[VfAttribute::MinRate, VfAttribute::MaxRate]));
+        let rate = rate.map(|wish| wish.over(there));
         let change = |from, to| Change::SetVfRate { from, to };
         // A new VF has no limits, so a wish for none needs no step (and some drivers refuse it).
         let rate = rate.filter(|rate| existing.is_some() || *rate != TxRate { min: 0, max: 0 });
+        let rate = rate.filter(|rate| !self.lacks_carrier(findings, vf, existing, *rate, link));
         self.wish(findings, vf, "rate", free, rate, present(admin.map(|a| &a.tx_rate)), change);
         let change = |from, to| Change::SetVfLinkState { from, to };
         self.wish(
@@ -206,10 +235,35 @@ impl PfPlanner<'_> {
             vf,
             "link state",
             cuts,
-            group.link_state,
+            group.link_state.filter(|_| !refused(&[VfAttribute::LinkState])),
             present(admin.map(|a| &a.link_state)),
             change,
         );
+    }
+
+    /// Whether rates cannot be set because the driver wants carrier for that and there is none.
+    fn lacks_carrier(
+        &self,
+        findings: &mut Findings,
+        vf: VfRef,
+        existing: Option<&Vf>,
+        rate: TxRate,
+        link: Link,
+    ) -> bool {
+        let needs = self.profile.and_then(|profile| profile.rate_needs_carrier.as_ref());
+        let set = existing.is_some_and(|vf| vf.admin.tx_rate.is(&rate));
+        // A PF that this plan sets up may get carrier; one that is up says whether it has it.
+        let without = !link.up || self.pf.netdev().is_some_and(|netdev| netdev.carrier == Some(false));
+        let lacks = needs.is_some_and(|needs| needs.value) && without && !set;
+        if lacks {
+            findings.blocked.push(Blocked::new(
+                Object::Vf(vf),
+                Reason::NoCarrier,
+                format!("a rate of {rate} is wanted, which driver {} takes only with carrier", self.driver()),
+                "plug the cable in or switch the port on at the other end",
+            ));
+        }
+        lacks
     }
 
     #[expect(
@@ -260,11 +314,10 @@ impl PfPlanner<'_> {
     fn wanted_mac(&self, vf: VfRef, group: &VfGroup, existing: Option<&Vf>) -> Option<MacAddress> {
         let stable = || self.context.observed.node.mac_seed.as_deref().map(|seed| mac::stable(seed, vf));
         match group.macs {
-            Some(MacPolicy::Stable) => stable(),
+            Some(MacPolicy::Stable) => stable().filter(|_| self.takes(VfAttribute::Mac)),
             Some(MacPolicy::Keep | MacPolicy::Random) => None,
             None => {
-                let takes = self.profile.and_then(|profile| profile.vf_attributes.as_ref());
-                if takes.is_some_and(|list| !list.value.contains(&VfAttribute::Mac)) {
+                if !self.takes(VfAttribute::Mac) {
                     return None;
                 }
                 let has_none = existing.is_none_or(|vf| vf.admin.mac.is(&MacAddress::ZERO));
@@ -273,25 +326,32 @@ impl PfPlanner<'_> {
         }
     }
 
-    /// The MTU of the VF's netdev, if one is wanted and it will have a netdev.
-    fn wanted_mtu(&self, group: &VfGroup) -> Option<u32> {
-        match &group.driver {
-            DriverWish::Named(driver) if self.vf_driver() != Some(driver.as_str()) => None,
-            DriverWish::Named(_) | DriverWish::Kernel => group.mtu,
-        }
-    }
-
-    fn plan_mtu_after_binding(&self, findings: &mut Findings, vf: VfRef, group: Option<&VfGroup>) {
-        if let Some(to) = group.and_then(|group| self.wanted_mtu(group)) {
+    fn plan_mtu_after_binding(
+        &self,
+        findings: &mut Findings,
+        vf: VfRef,
+        group: Option<&VfGroup>,
+        link: Link,
+    ) {
+        let fits = |mtu: &u32| link.mtu.is_none_or(|most| *mtu <= most);
+        if let Some(to) = group.and_then(wanted_mtu).filter(fits) {
             findings.step(Object::Vf(vf), Change::SetVfMtu { from: None, to }, Disruption::None, false);
         }
     }
 
-    /// What concerns the netdev of a VF that keeps its driver: a probe that went wrong, name and MTU after a pod.
-    fn plan_netdev(&self, findings: &mut Findings, reference: VfRef, vf: &Vf, group: Option<&VfGroup>) {
+    /// Puts right a probe that went wrong. The answer is whether the driver probes again.
+    fn plan_probe(
+        &self,
+        findings: &mut Findings,
+        reference: VfRef,
+        vf: &Vf,
+        group: Option<&VfGroup>,
+        link: Link,
+    ) -> bool {
         let object = || Object::Vf(reference);
-        let kernel = group.is_some_and(|group| group.driver == DriverWish::Kernel);
-        if let (true, Some(driver)) = (kernel && self.needs_probe(findings, reference, vf, group), &vf.driver)
+        let with_netdev = group.is_some_and(has_netdev);
+        if let (true, Some(driver)) =
+            (with_netdev && self.needs_probe(findings, reference, vf, group, link), &vf.driver)
         {
             let request = Request {
                 object: object(),
@@ -305,12 +365,25 @@ impl PfPlanner<'_> {
                 Ok(force) => {
                     let change = Change::ReprobeVf { driver: driver.clone() };
                     findings.step(object(), change, Disruption::Vf, force);
-                    self.plan_mtu_after_binding(findings, reference, group);
+                    self.plan_mtu_after_binding(findings, reference, group, link);
+                    return true;
                 }
                 Err(mut obstacles) => findings.blocked.append(&mut obstacles),
             }
-            return;
         }
+        false
+    }
+
+    /// What concerns the netdev of a VF that keeps its driver: name and MTU, after a pod or by wish.
+    fn plan_netdev(
+        &self,
+        findings: &mut Findings,
+        reference: VfRef,
+        vf: &Vf,
+        group: Option<&VfGroup>,
+        link: Link,
+    ) {
+        let object = || Object::Vf(reference);
         let Some(netdev) = vf.netdevs.first() else { return };
         if let Some(remembered) = &vf.remembered
             && remembered.name != netdev.name
@@ -320,8 +393,10 @@ impl PfPlanner<'_> {
             findings.step(object(), change, Disruption::None, false);
         }
         let remembered = || vf.remembered.as_ref().and_then(|remembered| remembered.mtu);
-        let wish = group.and_then(|group| self.wanted_mtu(group)).or_else(remembered);
-        let Some(wish) = wish else { return };
+        let wish = group.and_then(wanted_mtu).or_else(remembered);
+        // Above the PF's MTU its frames are dropped: then it comes down with the PF, wished for or not.
+        let above = netdev.mtu.known().copied().filter(|mtu| link.mtu.is_some_and(|most| *mtu > most));
+        let Some(wish) = wish.or(above).map(|mtu| link.mtu.map_or(mtu, |most| mtu.min(most))) else { return };
         match netdev.mtu {
             Fact::Known(mtu) if mtu == wish => {}
             Fact::Known(mtu) => {
@@ -337,7 +412,14 @@ impl PfPlanner<'_> {
     }
 
     /// Whether the VF's driver has to probe again: its netdev is missing, or does not have the MAC it was given.
-    fn needs_probe(&self, findings: &Findings, reference: VfRef, vf: &Vf, group: Option<&VfGroup>) -> bool {
+    fn needs_probe(
+        &self,
+        findings: &Findings,
+        reference: VfRef,
+        vf: &Vf,
+        group: Option<&VfGroup>,
+        link: Link,
+    ) -> bool {
         let Some(netdev) = vf.netdevs.first() else {
             return vf.netdev.is_none() && self.pf.netdev().is_some() && vf.vdpa.is_empty();
         };
@@ -357,6 +439,20 @@ impl PfPlanner<'_> {
             group.is_some_and(|group| !matches!(group.macs, Some(MacPolicy::Keep | MacPolicy::Random)));
         let there = vf.admin.mac.known().copied().filter(|mac| stable && *mac != MacAddress::ZERO);
         let wanted = if at_once && given.is_some() { None } else { given.or(there) };
-        matches!((wanted, netdev.mac), (Some(wanted), Some(mac)) if wanted != mac)
+        // Probing under a PF that stays down would not take the MAC either.
+        link.up && matches!((wanted, netdev.mac), (Some(wanted), Some(mac)) if wanted != mac)
     }
+}
+
+/// Whether the driver that a group wants makes a netdev: those that hand the device to user space do not.
+fn has_netdev(group: &VfGroup) -> bool {
+    match &group.driver {
+        DriverWish::Kernel => true,
+        DriverWish::Named(driver) => !is_vfio(driver) && !driver.contains("uio"),
+    }
+}
+
+/// The MTU of the VF's netdev, if one is wanted and it will have a netdev.
+fn wanted_mtu(group: &VfGroup) -> Option<u32> {
+    group.mtu.filter(|_| has_netdev(group))
 }

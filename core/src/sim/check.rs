@@ -5,7 +5,7 @@ use super::state::{Admin, Kernel, SimNetdev, SimVf};
 use super::{SimError, SimNode, Violation};
 use crate::drive::RunError;
 use crate::id::{Object, PciAddress, VfRef};
-use crate::step::{Change, Step};
+use crate::step::{Change, Disruption, DriverTarget, Step};
 
 type Checked = Result<(), RunError<SimError>>;
 
@@ -20,17 +20,22 @@ impl SimNode {
         self.check_holders(step)
     }
 
-    /// A VF in use belongs to its user. One that came into use after the last observation is only stale.
+    /// A VF in use belongs to its user. One that came into use after the last observation is only stale, and is looked at
+    /// before disruptive steps only, as on a real node.
     fn check_holders(&mut self, step: &Step) -> Checked {
         for vf in touched_vfs(&self.kernel, step) {
-            let overridden = step.force && self.kernel.yields_to_force(vf);
-            if !self.kernel.in_use(vf) || overridden {
+            if !self.kernel.in_use(vf) {
                 continue;
             }
-            if self.known_in_use.contains(&vf) {
+            if step.force && self.kernel.yields_to_force(vf) {
+                // It is taken from its user now; the steps that follow find nobody.
+                self.known_in_use.remove(&vf);
+            } else if self.known_in_use.contains(&vf) {
                 self.violate(Violation::VfInUse { vf, step: step.to_string() });
+                return Err(stale(format!("{vf} is in use")));
+            } else if step.disruption != Disruption::None {
+                return Err(stale(format!("{vf} is in use")));
             }
-            return Err(stale(format!("{vf} is in use")));
         }
         Ok(())
     }
@@ -97,10 +102,6 @@ fn node_holds(kernel: &Kernel, change: &Change) -> Checked {
     if let Change::WriteUdevRule { from, .. } = change {
         return equal(&kernel.node.udev_rule, from);
     }
-    if let Change::LoadModule { module } = change {
-        let loaded = kernel.node.driver_loaded(module);
-        return if loaded { Err(stale(format!("{module} is loaded"))) } else { Ok(()) };
-    }
     Err(stale("not a change of the node"))
 }
 
@@ -108,13 +109,14 @@ fn pf_holds(kernel: &Kernel, address: PciAddress, change: &Change) -> Checked {
     let pf = kernel.pf(address).ok_or_else(|| stale(format!("{address} is not there")))?;
     let netdev = || pf.netdev.as_ref().ok_or_else(|| stale(format!("{address} has no netdev")));
     match change {
+        // Loading what is loaded (another PF wanted it as well) is no harm.
+        Change::LoadModule { .. } => Ok(()),
         Change::SetPfUp { .. } => equal(&netdev()?.up, &false),
         Change::SetPfMtu { from, .. } => equal(&netdev()?.mtu, from),
         Change::SetAutoprobe { from, .. } => equal(&pf.autoprobe, from),
         Change::SetNumVfs { from, .. } => equal(&pf.vfs.len(), &usize::from(*from)),
         Change::SetEswitch { from, .. } => equal(&pf.eswitch, from),
         Change::WriteUdevRule { .. }
-        | Change::LoadModule { .. }
         | Change::UnbindVf { .. }
         | Change::BindVf { .. }
         | Change::ReprobeVf { .. }
@@ -136,6 +138,12 @@ fn vf_holds(vf: &SimVf, change: &Change) -> Checked {
     match change {
         Change::UnbindVf { from } | Change::ReprobeVf { driver: from } => {
             equal(&vf.driver.as_ref(), &Some(from))
+        }
+        // A module that was loaded before may have bound it already, as is wanted.
+        Change::BindVf { to: DriverTarget::Named { driver, .. }, .. }
+            if vf.driver.as_ref() == Some(driver) =>
+        {
+            Ok(())
         }
         Change::BindVf { from, .. } => equal(&vf.driver, from),
         Change::SetVfMac { from, .. } => equal_if_known(mac, from.as_ref()),

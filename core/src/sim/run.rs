@@ -17,7 +17,8 @@ impl SimNode {
             Object::Policy(..) | Object::Named(_) => Ok(()),
         };
         for vf in self.vfs_above_their_pf() {
-            if !above_before.contains(&vf) {
+            let by_force = step.force && self.kernel.yields_to_force(vf);
+            if !above_before.contains(&vf) && !by_force {
                 self.violate(Violation::MtuOrder { vf, step: step.to_string() });
             }
         }
@@ -51,12 +52,6 @@ impl SimNode {
                 Ok(())
             });
         }
-        if let Change::LoadModule { module } = change {
-            self.write(format!("loading {module}"), |kernel| kernel.load_module(module))?;
-            if !self.kernel.node.driver_loaded(module) {
-                return Err(not_read_back(format!("loading {module}"), "not registered"));
-            }
-        }
         Ok(())
     }
 
@@ -70,8 +65,10 @@ impl SimNode {
             Change::SetNumVfs { from, to } => self.set_num_vfs(pf, *from, *to),
             Change::SetEswitch { to, .. } => self
                 .write(format!("setting the e-switch of {pf} to {to}"), |kernel| kernel.set_eswitch(pf, *to)),
+            Change::LoadModule { module } => {
+                self.write(format!("loading {module}"), |kernel| kernel.load_module(module))
+            }
             Change::WriteUdevRule { .. }
-            | Change::LoadModule { .. }
             | Change::UnbindVf { .. }
             | Change::BindVf { .. }
             | Change::ReprobeVf { .. }
@@ -117,10 +114,18 @@ impl SimNode {
     }
 
     fn change_vf(&mut self, vf: VfRef, change: &Change) -> Done {
+        // A driver that is bound anew makes a new netdev: what is remembered is of the old one.
+        if matches!(change, Change::BindVf { .. } | Change::UnbindVf { .. } | Change::ReprobeVf { .. }) {
+            self.state_dir.remembered.remove(&vf);
+        }
         match change {
             Change::UnbindVf { .. } => self.write(format!("unbinding {vf}"), |kernel| kernel.unbind(vf)),
-            Change::BindVf { from, to } => {
-                if from.is_some() {
+            Change::BindVf { to, .. } => {
+                let bound = self.kernel.vf(vf).and_then(|vf| vf.driver.as_deref());
+                if matches!(to, DriverTarget::Named { driver, .. } if bound == Some(driver)) {
+                    return Ok(());
+                }
+                if bound.is_some() {
                     self.write(format!("unbinding {vf}"), |kernel| kernel.unbind(vf))?;
                 }
                 self.bind(vf, to)

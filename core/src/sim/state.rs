@@ -37,7 +37,7 @@ pub struct Kernel {
     /// VFs that count as in use for a reason outside of PF, VF and kubelet.
     pub sight: Sight,
     /// What was refused and should never have been asked.
-    pub(super) faults: Vec<Violation>,
+    pub faults: Vec<Violation>,
     /// Next interface index.
     pub next_ifindex: u32,
 }
