@@ -10,6 +10,7 @@
 )]
 
 pub mod schema;
+pub mod tree;
 
 use std::path::{Path, PathBuf};
 
