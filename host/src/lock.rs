@@ -58,7 +58,7 @@ impl LockError {
     pub fn hint(&self) -> Option<String> {
         match self {
             LockError::Held { .. } => Some(
-                "one process changes the node at a time: let the daemon do it (`portwright reconcile`), or stop it first"
+                "one process changes the node at a time: wait until that one has ended, or stop it first"
                     .to_owned(),
             ),
             LockError::Folder { .. } | LockError::File { .. } => Some("run as root".to_owned()),
