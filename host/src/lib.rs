@@ -13,3 +13,6 @@ pub mod lock;
 pub mod journal;
 pub mod child;
 pub mod stuck;
+pub mod run;
+pub mod node;
+mod program;

@@ -1,0 +1,239 @@
+//! The real node: [`Node`] over kernel, netlink and devlink.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portwright_core::drive::{Node, RunError};
+use portwright_core::{Change, Object, Observed, PciAddress, Profiles, Step};
+
+use crate::child::{ChildError, Command, Launcher, Writer};
+use crate::inventory::Observer;
+use crate::journal::{Journal, JournalError};
+use crate::lock::WriterLock;
+use crate::root::Root;
+use crate::run::{self, Checked, Done, HostError, Look};
+use crate::stuck;
+
+/// How long a write may take where the profile does not say.
+const WRITE_WITHIN: Duration = Duration::from_secs(120);
+/// How long a VF's netdev may take to appear where the profile does not say.
+const NETDEV_WITHIN: Duration = Duration::from_secs(10);
+
+/// Adds to an observation what the kernel does not know: pods, and what OVSDB says.
+pub type Supplement = Box<dyn FnMut(&mut Observed) + Send>;
+
+/// The node that the program runs on. Whoever has one is the node's only writer.
+pub struct HostNode {
+    observer: Observer,
+    profiles: Profiles,
+    launcher: Launcher,
+    supplement: Option<Supplement>,
+    pub(crate) journal: Journal,
+    /// One writer process per PF, started when it is first needed.
+    writers: BTreeMap<PciAddress, Writer>,
+    /// Writers that have not returned.
+    stuck: BTreeMap<PciAddress, (Writer, String)>,
+    /// The node as last seen: the profile of a PF is found by what it is.
+    seen: Observed,
+    _lock: WriterLock,
+}
+
+impl HostNode {
+    /// Takes the node's lock and reads the journal in `state_dir`. Writers are started by `launcher`.
+    pub fn open(
+        root: Root,
+        state_dir: impl Into<PathBuf>,
+        profiles: Profiles,
+        launcher: Launcher,
+    ) -> Result<HostNode, HostError> {
+        let lock = WriterLock::take(&root).map_err(|source| HostError::Lock { source })?;
+        let state_dir = state_dir.into();
+        let journal = Journal::read(&root, &state_dir);
+        let live = root.is_host();
+        Ok(HostNode {
+            observer: Observer::new(root, live, state_dir),
+            profiles,
+            launcher,
+            supplement: None,
+            journal,
+            writers: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            seen: Observed::default(),
+            _lock: lock,
+        })
+    }
+
+    /// Lets `supplement` add to each observation, also to those that are made right before a disruptive step.
+    pub fn set_supplement(&mut self, supplement: Supplement) {
+        self.supplement = Some(supplement);
+    }
+
+    /// The root.
+    pub fn root(&self) -> &Root {
+        self.observer.root()
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Keeps the PFs of `observed` named by `verified` as their last good state, and what their VFs' netdevs look like:
+    /// what is put back after a pod. To be called after a verification that found nothing left to do on them.
+    pub fn remember(
+        &mut self,
+        observed: &Observed,
+        verified: impl IntoIterator<Item = PciAddress>,
+    ) -> Result<(), JournalError> {
+        let pfs = verified.into_iter().filter_map(|address| observed.pf(address));
+        pfs.into_iter().try_for_each(|pf| self.journal.remember(pf))
+    }
+
+    pub(crate) fn look(&self) -> Look<'_> {
+        Look::new(self.observer.root())
+    }
+
+    /// How long one write of `sriov_numvfs` may take on a PF.
+    pub(crate) fn numvfs_deadline(&self, pf: PciAddress) -> Duration {
+        let profile = self.seen.pf(pf).and_then(|pf| self.profiles.find(pf).0);
+        let millis = profile.and_then(|profile| profile.numvfs_deadline_ms.as_ref());
+        millis.map_or(WRITE_WITHIN, |millis| Duration::from_millis(millis.value))
+    }
+
+    /// How long the netdev of a PF's VF may take to appear.
+    pub(crate) fn netdev_deadline(&self, pf: PciAddress) -> Duration {
+        let profile = self.seen.pf(pf).and_then(|pf| self.profiles.find(pf).0);
+        let millis = profile.and_then(|profile| profile.netdev_deadline_ms.as_ref());
+        millis.map_or(NETDEV_WITHIN, |millis| Duration::from_millis(millis.value))
+    }
+
+    /// Carries out a command in the PF's writer process.
+    pub(crate) fn in_child(
+        &mut self,
+        pf: PciAddress,
+        command: &Command,
+        meaning: impl FnOnce(ChildError) -> HostError,
+    ) -> Done {
+        self.in_child_within(pf, command, WRITE_WITHIN, meaning)
+    }
+
+    /// The same with a deadline of its own. A write that does not return makes the PF stuck and nothing else.
+    pub(crate) fn in_child_within(
+        &mut self,
+        pf: PciAddress,
+        command: &Command,
+        within: Duration,
+        meaning: impl FnOnce(ChildError) -> HostError,
+    ) -> Done {
+        let mut writer = match self.writers.remove(&pf) {
+            Some(writer) => writer,
+            None => match self.launcher.start() {
+                Ok(writer) => writer,
+                Err(error) => return Err(meaning(error)),
+            },
+        };
+        match writer.carry_out(command, within) {
+            Ok(()) => {
+                self.writers.insert(pf, writer);
+                Ok(())
+            }
+            Err(error @ ChildError::Stuck { .. }) => {
+                let mut what = error.to_string();
+                // The file is for other processes and later ones; this one knows by itself.
+                if let Err(error) = stuck::mark(self.root(), pf, writer.pid(), command.target()) {
+                    what = format!("{what} ({})", portwright_core::drive::chain(&error));
+                }
+                self.stuck.insert(pf, (writer, what.clone()));
+                Err(HostError::Stuck { pf, what })
+            }
+            Err(error @ ChildError::Refused { .. }) => {
+                self.writers.insert(pf, writer);
+                Err(meaning(error))
+            }
+            Err(error @ (ChildError::Start { .. } | ChildError::Ended { .. })) => Err(meaning(error)),
+        }
+    }
+
+    /// Why a PF is stuck; a mark whose process has gone is taken away.
+    fn stuck(&mut self, pf: PciAddress) -> Option<String> {
+        if let Some((writer, what)) = self.stuck.get_mut(&pf) {
+            if !writer.has_ended() {
+                return Some(what.clone());
+            }
+            self.stuck.remove(&pf);
+        }
+        match stuck::clear(self.root(), pf) {
+            Ok(true) => None,
+            Ok(false) => stuck::look(self.root(), pf),
+            Err(error) => Some(portwright_core::drive::chain(&error)),
+        }
+    }
+
+    fn look_at_all(&mut self) -> Result<Observed, HostError> {
+        let mut observed = self.observer.observe().map_err(|source| HostError::Observe { source })?;
+        if let Some(supplement) = &mut self.supplement {
+            supplement(&mut observed);
+        }
+        Ok(observed)
+    }
+
+    /// Everything that is looked at before a step is carried out.
+    fn check(&mut self, step: &Step) -> Checked<()> {
+        if let Some(pf) = step.object.pf()
+            && let Some(what) = self.stuck(pf)
+        {
+            return Err(RunError::Failed(HostError::Stuck { pf, what }));
+        }
+        run::still_holds(self.observer.root(), step)?;
+        if run::disrupts_vfs(step) {
+            self.seen = self.look_at_all().map_err(RunError::Failed)?;
+            run::check_holders(&self.seen, step)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a step between two journal entries, if it is one whose interruption leaves something to explain.
+    fn journalled(&mut self, step: &Step) -> Done {
+        let journalled = |source| HostError::Journal { source };
+        let pf = match (&step.object, &step.change) {
+            (
+                Object::Pci(pf),
+                Change::SetAutoprobe { .. } | Change::SetNumVfs { .. } | Change::SetEswitch { .. },
+            ) => *pf,
+            (Object::Node | Object::Policy(..) | Object::Pci(_) | Object::Vf(_) | Object::Named(_), _) => {
+                return run::carry_out(self, step);
+            }
+        };
+        self.journal.set_doing(pf, Some(step.to_string())).map_err(journalled)?;
+        let done = run::carry_out(self, step);
+        let noted = self.journal.set_doing(pf, None).map_err(journalled);
+        done.and(noted)
+    }
+}
+
+impl Node for HostNode {
+    type Error = HostError;
+
+    fn observe(&mut self) -> Result<Observed, HostError> {
+        let mut observed = self.look_at_all()?;
+        for pf in &mut observed.pfs {
+            pf.stuck = self.stuck(pf.address);
+        }
+        self.seen = observed.clone();
+        Ok(observed)
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), RunError<HostError>> {
+        self.check(step)?;
+        self.journalled(step).map_err(RunError::Failed)
+    }
+}
+
+/// What a look inside a step found. That something has gone meanwhile is an error here: the step has begun.
+pub(crate) fn unless_stale<T>(object: Object, looked: Checked<T>) -> Result<T, HostError> {
+    looked.map_err(|error| match error {
+        RunError::Stale { found } => HostError::Gone { object, found },
+        RunError::Failed(error) => error,
+    })
+}

@@ -1,0 +1,38 @@
+//! Holders, looked at again right before a step that disrupts somebody: between planning and doing, a pod may have come.
+
+use portwright_core::drive::RunError;
+use portwright_core::usage::uses;
+use portwright_core::{Change, Disruption, Object, Observed, Step, VfRef};
+
+use super::Checked;
+use super::error::HostError;
+
+/// Whether a step takes a VF from whoever uses it, or changes one under its user.
+pub(crate) fn disrupts_vfs(step: &Step) -> bool {
+    step.disruption != Disruption::None
+}
+
+/// Refuses a step if somebody uses a VF that it disrupts. `Force` takes VFs from pods and namespaces, never from open
+/// device files.
+pub(crate) fn check_holders(observed: &Observed, step: &Step) -> Checked<()> {
+    for vf in touched(observed, step) {
+        let mut users = uses(observed, vf);
+        users.retain(|user| !(step.force && user.yields_to_force()));
+        if !users.is_empty() {
+            return Err(RunError::Failed(HostError::VfInUse { vf, uses: users }));
+        }
+    }
+    Ok(())
+}
+
+/// The VFs that the step takes from whoever uses them, or changes under them.
+fn touched(observed: &Observed, step: &Step) -> Vec<VfRef> {
+    match (&step.object, &step.change) {
+        (Object::Vf(vf), _) => vec![*vf],
+        (Object::Pci(pf), Change::SetNumVfs { .. } | Change::SetEswitch { .. }) => {
+            let vfs = observed.pf(*pf).map(|pf| pf.vfs.as_slice()).unwrap_or_default();
+            vfs.iter().map(|vf| VfRef { pf: *pf, index: vf.index }).collect()
+        }
+        (Object::Pci(_) | Object::Node | Object::Policy(..) | Object::Named(_), _) => Vec::new(),
+    }
+}

@@ -1,0 +1,66 @@
+//! Changes of the node: the udev rule and kernel modules.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portwright_core::drive::RunError;
+use portwright_core::{Object, udev_rule};
+
+use super::{Done, HostError};
+use crate::node::{HostNode, unless_stale};
+use crate::program::{self, Ended};
+use crate::write;
+
+/// A module's own start-up may probe devices.
+const MODPROBE_WITHIN: Duration = Duration::from_secs(60);
+const UDEVADM_WITHIN: Duration = Duration::from_secs(10);
+
+/// Writes the rule and lets udevd know. Without udevd the file is enough: it reads its rules when it starts.
+pub(super) fn write_udev_rule(node: &mut HostNode, content: &str) -> Done {
+    let path = node.root().join(udev_rule::PATH);
+    write::replace(&path, content.as_bytes(), 0o644, 0o755).map_err(|source| HostError::Write { source })?;
+    if let Some(udevadm) = find(node, &["usr/bin/udevadm", "bin/udevadm", "sbin/udevadm"])
+        && node.root().is_host()
+    {
+        // udevd also notices changed folders by itself, so that a refusal here changes nothing.
+        program::run(&udevadm, &["control", "--reload"], UDEVADM_WITHIN).map(drop).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Loads a module with the host's `modprobe` and sees that its driver is registered.
+pub(super) fn load_module(node: &mut HostNode, module: &str) -> Done {
+    const PROGRAM: &str = "modprobe";
+    let places = ["sbin/modprobe", "usr/sbin/modprobe"];
+    let Some(modprobe) = find(node, &places) else {
+        let looked_for = places.iter().map(|place| node.root().join(place)).collect();
+        return Err(HostError::NoProgram { program: PROGRAM, looked_for });
+    };
+    let ended = program::run(&modprobe, &["--", module], MODPROBE_WITHIN)
+        .map_err(|source| HostError::Program { program: PROGRAM, source })?;
+    let command = format!("{PROGRAM} {module}");
+    match ended {
+        Ended::Well => {}
+        Ended::Badly(text) => return Err(HostError::ProgramFailed { command, text }),
+        Ended::Late => {
+            let text = format!("it had not ended after {} s", MODPROBE_WITHIN.as_secs());
+            return Err(HostError::ProgramFailed { command, text });
+        }
+    }
+    match node.look().driver_registered(module) {
+        Err(RunError::Stale { .. }) | Ok(true) => Ok(()),
+        other => {
+            unless_stale(Object::Node, other)?;
+            Err(HostError::NotReadBack {
+                object: Object::Node,
+                what: "loading its module",
+                wanted: format!("driver {module}"),
+                found: "none of that name".to_owned(),
+            })
+        }
+    }
+}
+
+fn find(node: &HostNode, places: &[&str]) -> Option<PathBuf> {
+    places.iter().find(|place| node.root().has_program(place)).map(|place| node.root().join(place))
+}
