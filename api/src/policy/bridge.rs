@@ -18,10 +18,12 @@ pub struct Bridge {
     /// Name of the bridge, at most 15 bytes.
     #[schemars(length(min = 1, max = 15))]
     pub name: String,
-    /// Datapath. Absent: `system` for a new bridge, else left as it is.
+    /// Datapath: `system` (the kernel's) or `netdev` (userspace, for DPDK). Absent: `system` for a new bridge, else left
+    /// as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datapath: Option<Datapath>,
-    /// What the bridge does without a controller. Absent: left as it is.
+    /// What the bridge does without a controller: `standalone` (it learns addresses and forwards) or `secure` (only what
+    /// flows say). Absent: left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_mode: Option<FailMode>,
     /// Connections to the outside. Two that are not one bond need `stp` or `rstp`.
@@ -91,10 +93,12 @@ pub struct Bond {
     /// Name of the bond's port, at most 15 bytes.
     #[schemars(length(min = 1, max = 15))]
     pub name: String,
-    /// How traffic is spread. Absent: `active-backup` for a new bond, else left as it is.
+    /// How traffic is spread: `active-backup`, `balance-slb` (by source MAC and VLAN) or `balance-tcp` (by flow; needs
+    /// LACP). Absent: `active-backup` for a new bond, else left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<BondMode>,
-    /// Link aggregation protocol. Absent: `off` for a new bond, else left as it is.
+    /// Link aggregation protocol: `active`, `passive` or `"off"` (in quotes, or YAML takes it for a truth value). Absent:
+    /// `off` for a new bond, else left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacp: Option<Lacp>,
     /// Names of the bonded network interfaces, two or more.

@@ -25,7 +25,7 @@ pub struct NodeSelector {
 pub struct LabelExpression {
     /// Label key.
     pub key: String,
-    /// How the label is compared.
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
     pub operator: LabelOperator,
     /// Values for `In` and `NotIn`; must be absent for the other operators.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

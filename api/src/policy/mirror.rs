@@ -46,7 +46,7 @@ pub struct MirrorSelect {
     /// Every port; not together with `ports` or `pods`.
     #[serde(default)]
     pub all: bool,
-    /// Seen from the bridge: `ingress` is what enters it from the port.
+    /// `both`, `ingress` or `egress`, seen from the bridge: `ingress` is what enters it from the port.
     #[serde(default)]
     pub direction: Direction,
 }

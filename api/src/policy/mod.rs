@@ -61,10 +61,13 @@ pub struct NodePolicySpec {
     /// it. Equal numbers are a conflict, shown on both policies.
     #[serde(default)]
     pub priority: i32,
-    /// Whether to act, or only to show what would be done.
+    /// `Apply`: plan and carry the plan out. `Plan`: publish the plan, change nothing.
     #[serde(default)]
     pub mode: PolicyMode,
-    /// What may be disrupted to reach the wanted state.
+    /// What may be disrupted to reach the wanted state. `WhenIdle`: what is in use is left alone and reported. `Evict`:
+    /// pods that hold affected VFs are evicted first, and no others (cluster mode only). `Force`: VFs are taken from pods
+    /// and network namespaces, never from a process that has a VFIO device open. `Never`: nothing that disrupts
+    /// anything is done.
     #[serde(default)]
     pub disruption: DisruptionMode,
     /// How many nodes may be disrupted at once: a number, or a part of the selected nodes such as `10%`. Absent: 1.

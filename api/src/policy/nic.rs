@@ -20,7 +20,8 @@ pub struct Nic {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 68, max = 65535))]
     pub mtu: Option<u32>,
-    /// Wanted mode of the NIC's embedded switch. Absent: left as it is.
+    /// Wanted mode of the NIC's embedded switch: `legacy` (by MAC and VLAN) or `switchdev` (each VF has a representor).
+    /// Absent: left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eswitch: Option<Eswitch>,
     /// Somebody else creates and deletes the VFs: they are configured and advertised, their number is never changed.
@@ -115,10 +116,12 @@ pub struct VfGroup {
     /// Transmit rates in Mbit/s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tx_rate: Option<TxRate>,
-    /// Link that the VF sees.
+    /// Link that the VF sees: `auto` (the PF's), `enable` (always up) or `disable` (always down).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_state: Option<LinkStateMode>,
-    /// How MAC addresses are chosen. Absent: VFs that have none get a stable one, others keep theirs.
+    /// How MAC addresses are chosen: `stable` (derived from the node, the PF's address and the VF number, so the same
+    /// after every reboot), `keep` (left as they are) or `random` (left to the driver). Absent: VFs that have none get
+    /// a stable one, others keep theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub macs: Option<MacsMode>,
 }
@@ -136,7 +139,7 @@ pub struct VlanTag {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 7))]
     pub qos: Option<u8>,
-    /// Tag protocol. Absent: `802.1q`.
+    /// Tag protocol, `802.1q` or `802.1ad` (service tag). Absent: `802.1q`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<VlanTagProtocol>,
 }

@@ -22,7 +22,8 @@ pub struct Pool {
     /// Only VFs with an RDMA device are in the pool, and pods are given it.
     #[serde(default)]
     pub rdma: bool,
-    /// Which devices to prefer when several are free. Absent: `pack`.
+    /// Which devices to prefer when several are free: `pack` (fill one PF before the next), `spread` (over PFs) or `none`.
+    /// Absent: `pack`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer: Option<Prefer>,
     /// Give pods the device's iommufd character device in place of its VFIO group.

@@ -13,7 +13,8 @@ pub struct Port {
     /// Name of the port and its interface: at most 15 bytes for types `system` and `internal`, else at most 63.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Kind of the interface.
+    /// Kind of the interface: `system` (an existing one), `internal` (made by the bridge), `patch` (with `peer`), `vxlan`
+    /// and `geneve` (with `options`), `dpdk`.
     #[serde(default, rename = "type")]
     pub type_: PortType,
     /// Name of the other end; for type `patch` only, and needed there.
@@ -56,7 +57,9 @@ pub enum PortType {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PortVlan {
-    /// How VLANs are treated.
+    /// How VLANs are treated: `access` (untagged, needs `tag`), `trunk` (tagged, may have `trunks`), `native-tagged` and
+    /// `native-untagged` (a trunk with a VLAN of its own, need `tag`), `dot1q-tunnel` (one more tag around
+    /// everything, needs `tag`, may have `cvlans`).
     pub mode: PortVlanMode,
     /// VLAN of the port: for `access`, the native modes and `dot1q-tunnel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
