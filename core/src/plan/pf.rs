@@ -105,9 +105,7 @@ impl PfPlanner<'_> {
         // Modules are loaded even where nothing is remade: a VF may only lack its driver.
         findings.blocked.append(&mut own.blocked);
         findings.unknown.append(&mut own.unknown);
-        if !protected {
-            findings.steps.append(&mut own.steps);
-        }
+        findings.steps.append(&mut own.steps);
         remake.link = self.link_afterwards(findings, lowering.as_ref().filter(|_| !protected));
         let stop = hindered || (protected && touches);
         if stop || !touches {
@@ -137,7 +135,7 @@ impl PfPlanner<'_> {
             if remake.recreate {
                 self.plan_new_vf(findings, index, self.probes_itself(remake), remake.link);
             } else if let Some(vf) = self.pf.vf(index) {
-                self.plan_existing_vf(findings, vf, unbound, remake.link);
+                self.plan_existing_vf(findings, vf, unbound.then_some(remake.force), remake.link);
             }
         }
     }
@@ -346,13 +344,25 @@ impl PfPlanner<'_> {
         vfs.map(|vf| (vf, uses(self.context.observed, vf))).filter(|(_, uses)| !uses.is_empty()).collect()
     }
 
-    /// Says what the management path forbids. The answer is whether the PF itself is left alone.
+    /// Says what the management path forbids and takes it out of the steps. The answer is whether anything was forbidden: then
+    /// VFs are not remade and the MTU is not lowered.
     fn protect(&self, own: &mut Findings, lowering: &Option<Change>, remakes: bool, remake: &Remake) -> bool {
         if self.entry.allow_management_path {
             return false;
         }
-        let mut forbidden: Vec<String> = own.steps.iter().map(|step| words(&step.change)).collect();
-        forbidden.extend(lowering.iter().map(words));
+        let path = &self.context.management;
+        let name = self.pf.name.as_deref().unwrap_or("it").to_owned();
+        let of_pf = path.why(self.pf.address).map(|why| (name, why));
+        let of_vf = || {
+            let vf = self.pf.vfs.iter().find_map(|vf| Some((vf.index, path.why(vf.address)?)));
+            vf.map(|(index, why)| (format!("VF {index}"), why))
+        };
+        let on_pf = of_pf.is_some();
+        let Some((name, why)) = of_pf.or_else(of_vf) else { return false };
+        // A VF on the path does not mind that its PF is set up; count, e-switch and MTU reach through to it.
+        let harmless = |change: &Change| !on_pf && matches!(change, Change::SetPfUp { .. });
+        let planned = own.steps.iter().map(|step| &step.change).chain(lowering);
+        let mut forbidden: Vec<String> = planned.filter(|change| !harmless(change)).map(words).collect();
         if remakes && remake.recreate {
             forbidden.push(format!("set VFs {} → {}", remake.current, remake.target));
         }
@@ -362,23 +372,10 @@ impl PfPlanner<'_> {
         if forbidden.is_empty() {
             return false;
         }
-        let object = Object::Pci(self.pf.address);
-        let name = self.pf.name.as_deref().unwrap_or("it");
-        if let Some(why) = self.context.management.why(self.pf.address) {
-            own.blocked.push(on_management_path(object, name, why, &format!("`{}`", forbidden.join("`, `"))));
-            return true;
-        }
-        let on_path = self.pf.vfs.iter().find_map(|vf| Some((vf, self.context.management.why(vf.address)?)));
-        if let (true, Some((vf, why))) = (remakes, on_path) {
-            own.blocked.push(on_management_path(
-                object,
-                &format!("VF {}", vf.index),
-                why,
-                "remaking the VFs",
-            ));
-            return true;
-        }
-        false
+        own.steps.retain(|step| harmless(&step.change));
+        let what = format!("`{}`", forbidden.join("`, `"));
+        own.blocked.push(on_management_path(Object::Pci(self.pf.address), &name, why, &what));
+        true
     }
 
     fn plan_remake(&self, findings: &mut Findings, remake: &Remake) {

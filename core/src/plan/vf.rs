@@ -39,9 +39,17 @@ impl PfPlanner<'_> {
         self.plan_mtu_after_binding(findings, vf, group, link);
     }
 
-    /// Plans a VF that exists and stays. `unbound` says that an e-switch change before has unbound it; `link` is what the
-    /// PF's link will be.
-    pub(super) fn plan_existing_vf(&self, findings: &mut Findings, vf: &Vf, unbound: bool, link: Link) {
+    /// Plans a VF that exists and stays. `unbound` says that an e-switch change before has unbound it, and whether by force;
+    /// `link` is what the PF's link will be.
+    pub(super) fn plan_existing_vf(
+        &self,
+        findings: &mut Findings,
+        vf: &Vf,
+        unbound: Option<bool>,
+        link: Link,
+    ) {
+        let taken = unbound.unwrap_or(false);
+        let unbound = unbound.is_some();
         let reference = VfRef { pf: self.pf.address, index: vf.index };
         let group = self.entry.group(vf.index);
         let users = uses(self.context.observed, reference);
@@ -69,7 +77,7 @@ impl PfPlanner<'_> {
             self.plan_attributes(findings, reference, group, Some(vf), link);
         }
         // What prepares a binding by force is done by force as well: its user still has the VF.
-        let force = binding.as_ref().is_some_and(|binding| binding.force);
+        let force = taken || binding.as_ref().is_some_and(|binding| binding.force);
         findings.steps.iter_mut().skip(before).for_each(|step| step.force |= force);
         // Attributes go before the binding, so that the driver starts with them.
         if let Some(binding) = binding {
@@ -393,10 +401,11 @@ impl PfPlanner<'_> {
             findings.step(object(), change, Disruption::None, false);
         }
         let remembered = || vf.remembered.as_ref().and_then(|remembered| remembered.mtu);
-        let wish = group.and_then(wanted_mtu).or_else(remembered);
+        let most = link.mtu.unwrap_or(u32::MAX);
+        let wish = group.and_then(wanted_mtu).or_else(remembered).filter(|mtu| *mtu <= most);
         // Above the PF's MTU its frames are dropped: then it comes down with the PF, wished for or not.
-        let above = netdev.mtu.known().copied().filter(|mtu| link.mtu.is_some_and(|most| *mtu > most));
-        let Some(wish) = wish.or(above).map(|mtu| link.mtu.map_or(mtu, |most| mtu.min(most))) else { return };
+        let down = netdev.mtu.known().filter(|mtu| **mtu > most).map(|_| most);
+        let Some(wish) = wish.or(down) else { return };
         match netdev.mtu {
             Fact::Known(mtu) if mtu == wish => {}
             Fact::Known(mtu) => {

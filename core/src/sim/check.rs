@@ -66,11 +66,10 @@ fn touched_vfs(kernel: &Kernel, step: &Step) -> Vec<VfRef> {
 fn touched_functions(kernel: &Kernel, step: &Step) -> Vec<PciAddress> {
     let address_of = |vf: VfRef| kernel.vf(vf).map(|vf| vf.address);
     match (&step.change, &step.object) {
-        (Change::SetNumVfs { .. } | Change::SetEswitch { .. }, Object::Pci(pf)) => {
+        (Change::SetNumVfs { .. } | Change::SetEswitch { .. } | Change::SetPfMtu { .. }, Object::Pci(pf)) => {
             let vfs = kernel.vfs().filter(|vf| vf.pf == *pf).filter_map(address_of);
             std::iter::once(*pf).chain(vfs).collect()
         }
-        (Change::SetPfMtu { .. }, Object::Pci(pf)) => vec![*pf],
         (_, Object::Vf(vf)) => address_of(*vf).into_iter().collect(),
         (_, Object::Pci(_) | Object::Node | Object::Policy(..) | Object::Named(_)) => Vec::new(),
     }

@@ -283,9 +283,16 @@ impl Kernel {
         }
         let driver =
             if module_name(module) == "vfio_pci" { "vfio-pci".to_owned() } else { module.to_owned() };
+        let chosen = |vf: &SimVf, pf: &SimPf| {
+            vf.driver_override.clone().unwrap_or_else(|| pf.family.traits().vf_driver.to_owned())
+        };
+        let wants = |reference: &VfRef| {
+            let pf = self.pf(reference.pf);
+            pf.is_some_and(|pf| pf.vfs.get(&reference.index).is_some_and(|vf| chosen(vf, pf) == driver))
+        };
+        let taken: Vec<VfRef> = self.vfs().filter(wants).collect();
         self.node.drivers.insert(driver);
-        let unbound: Vec<VfRef> = self.vfs().collect();
-        for vf in unbound {
+        for vf in taken {
             self.drivers_probe(vf)?;
         }
         // Which PF is up is nobody's choice here: VFs of all PFs with this driver probe.
