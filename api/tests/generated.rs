@@ -19,14 +19,14 @@ fn committed(file: &str) -> (PathBuf, String) {
     (path, text)
 }
 
-/// With UPDATE_EXPECT=1 the committed file is written instead of compared.
+/// With BLESS=1 the committed file is written instead of compared.
 fn same(file: &str, generated: &str) {
     let (path, text) = committed(file);
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
+    if std::env::var_os("BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, generated).unwrap();
     } else {
-        assert!(text == generated, "{file} is not what the types generate; run with UPDATE_EXPECT=1");
+        assert!(text == generated, "{file} is not what the types generate; run with BLESS=1");
     }
 }
 

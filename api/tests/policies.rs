@@ -1,5 +1,5 @@
 //! Policies as data: each file in policies/good must be right; each in policies/bad must be refused with exactly the text
-//! beside it. Add a file, get a test. With UPDATE_EXPECT=1 the texts are written instead of compared; read them then.
+//! beside it. Add a file, get a test. With BLESS=1 the texts are written instead of compared; read them then.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -69,7 +69,7 @@ fn bad_policies_are_refused_with_every_mistake_in_its_place() {
         };
         let errors = result.err().unwrap_or_else(|| panic!("{name} was accepted"));
         let (found, beside) = (shown(&errors), path.with_extension("txt"));
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
+        if std::env::var_os("BLESS").is_some() {
             std::fs::write(&beside, found).unwrap();
             continue;
         }
