@@ -5,6 +5,7 @@
 //! a function in [`scenarios`]; the machine is put back to a known state before each one.
 
 mod cli;
+mod gate;
 mod guest;
 mod links;
 mod policy;

@@ -146,6 +146,13 @@ pub(super) fn read(path: impl AsRef<Path>) -> Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
+/// Reads a pipe: waits until somebody opens it for writing, and returns as soon as that has happened.
+pub(super) fn read_when_opened(path: &str) -> Result<String> {
+    let pipe = std::fs::File::open(path).with_context(|| format!("cannot open {path}"))?;
+    drop(pipe);
+    Ok(path.to_owned())
+}
+
 /// Writes a file that exists (sysfs) or makes it.
 pub(super) fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
     let path = path.as_ref();

@@ -1,17 +1,32 @@
 //! The scenarios, grouped by what they show. A new one is a function and a line in its group's table.
 
+mod calibration;
+mod crash;
 mod demo;
+mod devlink;
 mod faults;
 mod provision;
 mod refuse;
 mod rig;
+mod timing;
 
 use super::Scenario;
 pub(super) use super::guest::Lab;
 
 /// All scenarios, in the order in which they run.
 pub(super) fn all() -> impl Iterator<Item = Scenario> {
-    [rig::table(), provision::table(), refuse::table(), faults::table(), demo::table()].into_iter().flatten()
+    let tables = [
+        provision::table(),
+        refuse::table(),
+        faults::table(),
+        crash::table(),
+        calibration::table(),
+        devlink::table(),
+        timing::table(),
+        rig::table(),
+        demo::table(),
+    ];
+    tables.into_iter().flatten()
 }
 
 /// A scenario of the boot with an IOMMU.

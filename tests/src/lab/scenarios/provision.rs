@@ -30,7 +30,14 @@ fn bindings(pf: &str) -> Result<Binding> {
 fn three_groups(lab: &mut Lab) -> Result<()> {
     let pf = lab.card(0)?;
     let policy = policy::document(&[policy::nic(&pf, &policy::three_groups(100))]);
+    // Nobody has used VFIO on this node yet: loading its module is a step like any other.
+    sys::run(sys::command("modprobe", &["-r", "vfio-pci"]), std::time::Duration::from_secs(10))?;
     let before = cli::plan(&policy)?;
+    ensure!(
+        before.summary().contains(&"node load-module".to_owned()),
+        "no step loads vfio-pci:\n{}",
+        before.output
+    );
     ensure!(before.code == Some(1) && before.blocked.is_empty(), "{}", before.output);
     ensure!(guest::vfs(&pf).is_empty(), "plan created VFs");
     let output = cli::converge(&policy)?;
