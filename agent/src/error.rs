@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use portwright_api::PolicyError;
 use portwright_core::drive::chain;
-use portwright_host::lock::LockError;
+use portwright_host::run::HostError;
 
 /// An error of a verb. Each ends the program with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -93,12 +93,14 @@ pub enum CliError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Somebody else changes the node.
-    #[error("cannot change this node now")]
-    Lock {
+    /// The node cannot be changed: somebody else does, or the rights are missing.
+    #[error("apply cannot begin")]
+    Node {
         /// Why.
         #[source]
-        source: LockError,
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// Signals cannot be waited for.
     #[error("cannot wait for signals")]
@@ -149,6 +151,12 @@ fn list(heading: &str, members: &[String]) -> String {
 }
 
 impl CliError {
+    /// The node cannot be opened for changes.
+    pub fn of_host(error: HostError) -> CliError {
+        let hint = error.hint();
+        CliError::Node { source: Box::new(error), hint }
+    }
+
     /// What to do about it.
     pub fn hints(&self) -> Vec<String> {
         let hint = match self {
@@ -164,7 +172,7 @@ impl CliError {
             CliError::Policies { .. } => return Vec::new(),
             CliError::Observe { .. } => "`--root` names the folder that holds `sys` and `proc` of the node",
             CliError::Verify { .. } => "run `portwright plan` with the same files to see what is left",
-            CliError::Lock { source } => return source.hint().into_iter().collect(),
+            CliError::Node { hint, .. } => return hint.clone().into_iter().collect(),
             CliError::Signals { .. } => "raise the limit of open files (`ulimit -n`)",
             CliError::StdinTwice => "put the documents into one stream, separated by `---`",
             CliError::Observed { .. } => {

@@ -12,6 +12,7 @@ mod common;
 use common::schema::differences;
 use common::{compare, folder, repository};
 use portwright::apply::carry::{Audience, Carried, Wish, carry_out};
+use portwright::apply::hints::Hinting;
 use portwright::apply::report;
 use portwright::apply::stop::{Stop, Stoppable};
 use portwright::error::CliError;
@@ -228,4 +229,24 @@ fn a_stop_leaves_the_rest_untried_and_the_next_apply_converges() {
     let mut rest = Stoppable { node: node.node, stop: Stop::default() };
     let (rest, _) = apply(&mut rest, &wish);
     assert_eq!(report::exit(&rest.report), Exit::Ok, "{:#?}", rest.report);
+}
+
+#[test]
+fn what_to_do_about_a_failure_is_told_once() {
+    let hint_of =
+        |refused: &Refused| refused.0.raw_os_error().map(|errno| format!("errno {errno} means no space"));
+    let mut node = Hinting::new(broken("set-vf-trust", "", 2), hint_of);
+    apply(&mut node, &desired("workers.yaml"));
+    assert_eq!(node.hints(), ["errno 28 means no space"]);
+}
+
+#[test]
+fn only_ports_on_which_nothing_is_left_count_as_verified() {
+    let (converged, _) = apply(&mut node(), &desired("workers.yaml"));
+    let verified: Vec<String> = converged.verified().iter().map(ToString::to_string).collect();
+    assert_eq!(verified, ["0000:3b:00.0"]);
+    for policy in ["resize.yaml", "unknown.yaml"] {
+        let (left, _) = apply(&mut node(), &desired(policy));
+        assert!(left.verified().is_empty(), "{policy}: {:?}", left.verified());
+    }
 }

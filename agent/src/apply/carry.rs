@@ -1,8 +1,10 @@
 //! From what is wanted to a report: plan, show the plan, carry out what the policies permit, plan again.
 
+use std::collections::BTreeSet;
+
 use portwright_core::desired::Desired;
 use portwright_core::drive::{self, Node, Progress, Report, StepReport};
-use portwright_core::{Observed, Plan, Profiles, plan};
+use portwright_core::{Object, Observed, PciAddress, Plan, Profiles, plan};
 
 use super::permit::permitted;
 use super::report;
@@ -36,6 +38,19 @@ pub struct Carried {
     pub report: Report,
     /// The node as it was seen last.
     pub last_seen: Observed,
+}
+
+impl Carried {
+    /// The PFs that were looked at and on which nothing is left to do, in the way or unknown.
+    pub fn verified(&self) -> BTreeSet<PciAddress> {
+        let after = &self.report.after;
+        let left = after.steps.iter().map(|step| &step.object);
+        let left = left.chain(after.blocked.iter().map(|blocked| &blocked.object));
+        let left: BTreeSet<PciAddress> =
+            left.chain(after.unknown.iter().map(|unknown| &unknown.object)).filter_map(Object::pf).collect();
+        let looked_at = after.subjects.iter().filter_map(|subject| subject.object.pf());
+        looked_at.filter(|pf| !left.contains(pf)).collect()
+    }
 }
 
 /// Plans, applies and verifies once.

@@ -71,8 +71,8 @@ fn step_json(report: &StepReport) -> Value {
 /// The report as an operator reads it.
 pub fn to_text(report: &Report) -> String {
     let mut text = steps_to_text(&report.steps);
-    if !(report.after.steps.is_empty() && report.after.blocked.is_empty() && report.after.unknown.is_empty())
-    {
+    // Without a run what is left is the plan itself, which has been shown.
+    if !report.steps.is_empty() && !report.after.in_sync() {
         text.push_str("\nwhat is left\n");
         text.push_str(&text::render(&report.after));
         text.push_str("\n\n");

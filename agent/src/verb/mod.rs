@@ -1,5 +1,6 @@
 //! The verbs: each a function from its arguments to what it prints and how it ends.
 
+pub mod apply;
 pub mod bundle;
 pub mod generate;
 pub mod observe;
@@ -24,10 +25,7 @@ pub fn run(cli: &Cli) -> Result<Exit, CliError> {
         Verb::Profiles(which) => profiles::run(&cli.global, which),
         Verb::Completions { shell } => generate::completions(*shell),
         Verb::Man { dir } => generate::man(dir.as_deref()),
-        Verb::Apply(_) => {
-            crate::output::stderr("error: `portwright apply` cannot change a node yet\n");
-            Ok(Exit::CouldNotTell)
-        }
+        Verb::Apply(arguments) => apply::run(&cli.global, arguments),
         Verb::Bundle(arguments) => bundle::run(&cli.global, arguments),
     }
 }
