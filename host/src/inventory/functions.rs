@@ -12,7 +12,7 @@ use portwright_core::{Fact, Object, PciAddress, VfRef};
 use super::ObserveError;
 use super::representor::Representors;
 use crate::root::Root;
-use crate::sysfs::function::{self, RawFunction};
+use crate::sysfs::function::{self, RawFunction, Role};
 
 /// Where PCI functions are listed.
 const DEVICES: &str = "sys/bus/pci/devices";
@@ -35,7 +35,10 @@ pub(crate) fn scan(root: &Root, problems: &mut Vec<Problem>) -> Result<Functions
     };
     let listed = devices.scan(|name, _| names.push(String::from_utf8_lossy(name).into_owned()));
     listed.map_err(|source| ObserveError::Functions { source })?;
+    // A VF's number on the bus is above its PF's, so its PF comes first.
+    names.sort();
     let mut functions = Functions::new();
+    let mut known_vfs = BTreeSet::new();
     for name in names {
         let Ok(address) = name.parse::<PciAddress>() else {
             let reason = format!("{} is not a PCI address", devices.path().join(&name).display());
@@ -44,7 +47,10 @@ pub(crate) fn scan(root: &Root, problems: &mut Vec<Problem>) -> Result<Functions
         };
         match devices.dir(&name) {
             Ok(mut dir) => {
-                functions.insert(address, function::read(&mut dir));
+                let role = if known_vfs.contains(&address) { Role::VfOfKnownPf } else { Role::Any };
+                let function = function::read(&mut dir, role);
+                known_vfs.extend(function.vfs.iter().map(|(_, vf)| *vf));
+                functions.insert(address, function);
             }
             Err(error) => problems.push(Problem { object: Object::Pci(address), reason: chain(&error) }),
         }

@@ -13,7 +13,7 @@ use portwright_core::{Object, PciAddress};
 use super::functions::Functions;
 use super::representor::Representors;
 use crate::root::{EntryKind, Root};
-use crate::sysfs::netdev::{self, RawNetdev, Shape};
+use crate::sysfs::netdev::{self, Detail, RawNetdev, Shape};
 use crate::sysfs::{Reasons, parse};
 
 /// The netdev of the OVS kernel datapath, master of its ports.
@@ -92,7 +92,7 @@ fn virtual_netdevs(
         let mut own = Reasons::default();
         match class.dir(&name) {
             Ok(mut dir) => {
-                let raw = netdev::read(&mut dir, &name, &mut own);
+                let raw = netdev::read(&mut dir, &name, Detail::Full, &mut own);
                 // A sub-function's netdev hangs below an auxiliary device of its PF.
                 let place = class.link(&name).ok();
                 let pci = place.and_then(|path| path.to_str().and_then(parse::function_in_path));

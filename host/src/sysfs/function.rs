@@ -6,7 +6,7 @@
 use portwright_core::observed::Netdev;
 use portwright_core::{Fact, PciAddress, PciId};
 
-use super::netdev::{self, RawNetdev};
+use super::netdev::{self, Detail, RawNetdev};
 use super::{Reasons, parse};
 use crate::root::{Dir, EntryKind};
 
@@ -84,12 +84,26 @@ struct Has {
     subfunctions: Vec<String>,
 }
 
+/// What is known of a function before its folder is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A PF that was read before names it as its VF. Class and vendor are its PF's then, and they are not read.
+    VfOfKnownPf,
+    /// Nothing.
+    Any,
+}
+
 /// Reads a function. What cannot be read is told in its reasons and left out.
-pub(crate) fn read(dir: &mut Dir<'_>) -> RawFunction {
-    let mut function = RawFunction::default();
+pub(crate) fn read(dir: &mut Dir<'_>, role: Role) -> RawFunction {
+    let mut function = RawFunction { is_vf: role == Role::VfOfKnownPf, ..RawFunction::default() };
     let mut has = Has::default();
     if let Err(error) = dir.scan(|name, kind| has.note(name, kind)) {
         function.reasons.add(&error);
+    }
+    // A `virtfn` link that points to something without a `physfn` is no reason to read less of it.
+    let role = if has.physfn { role } else { Role::Any };
+    if role == Role::VfOfKnownPf {
+        (has.class, has.vendor, has.total_vfs) = (false, false, false);
     }
     let reasons = &mut function.reasons;
     if has.class {
@@ -99,7 +113,7 @@ pub(crate) fn read(dir: &mut Dir<'_>) -> RawFunction {
     if has.iommu_group {
         function.iommu_group = group(dir, reasons);
     }
-    function.is_vf = has.physfn;
+    function.is_vf |= has.physfn;
     // A root complex shows the file, with 0, on every function with the capability.
     if has.total_vfs {
         let total = dir.parsed("sriov_totalvfs", "a number of VFs", parse::decimal);
@@ -110,11 +124,11 @@ pub(crate) fn read(dir: &mut Dir<'_>) -> RawFunction {
         }
     }
     if function.is_of_interest() {
-        identity(dir, &has, &mut function);
+        identity(dir, &has, role, &mut function);
         if function.total_vfs.is_some() {
             virtual_functions(dir, &has, &mut function);
         }
-        children(dir, has, &mut function);
+        children(dir, has, role, &mut function);
     }
     function
 }
@@ -159,11 +173,13 @@ impl Has {
     }
 }
 
-fn identity(dir: &Dir<'_>, has: &Has, function: &mut RawFunction) {
+fn identity(dir: &Dir<'_>, has: &Has, role: Role, function: &mut RawFunction) {
     const ID: &str = "a PCI ID such as `0x8086`";
     let reasons = &mut function.reasons;
     let id = |text: &str| text.strip_prefix("0x").and_then(|digits| digits.parse().ok());
-    function.vendor = required(reasons, dir, has.vendor, "vendor", ID, id);
+    if role == Role::Any {
+        function.vendor = required(reasons, dir, has.vendor, "vendor", ID, id);
+    }
     function.device = required(reasons, dir, has.device, "device", ID, id);
     if has.driver {
         function.driver = reasons.take(dir.link_name("driver"));
@@ -222,20 +238,20 @@ fn virtual_functions(dir: &Dir<'_>, has: &Has, function: &mut RawFunction) {
 }
 
 /// Devices that live in the function's folder.
-fn children(dir: &Dir<'_>, has: Has, function: &mut RawFunction) {
+fn children(dir: &Dir<'_>, has: Has, role: Role, function: &mut RawFunction) {
     let reasons = &mut function.reasons;
-    if has.physfn {
+    if has.physfn && role == Role::Any {
         function.pf = reasons.take(dir.link_name("physfn")).and_then(|name| name.parse().ok());
     }
     if has.rdma {
         function.rdma = names(dir, "infiniband", reasons);
     }
     if has.net {
-        function.netdevs = netdevs(dir, "net", reasons);
+        function.netdevs = netdevs(dir, "net", role, reasons);
     }
     for virtio in has.virtio {
         // A virtio function's netdev belongs to the virtio device inside it.
-        function.netdevs.extend(netdevs(dir, &format!("{virtio}/net"), reasons));
+        function.netdevs.extend(netdevs(dir, &format!("{virtio}/net"), role, reasons));
     }
     function.vdpa = has.vdpa;
     function.vdpa.sort();
@@ -243,13 +259,17 @@ fn children(dir: &Dir<'_>, has: Has, function: &mut RawFunction) {
     function.subfunctions.sort();
 }
 
-fn netdevs(dir: &Dir<'_>, folder: &str, reasons: &mut Reasons) -> Vec<RawNetdev> {
+fn netdevs(dir: &Dir<'_>, folder: &str, role: Role, reasons: &mut Reasons) -> Vec<RawNetdev> {
     let Some(mut net) = reasons.take(dir.dir(folder)) else { return Vec::new() };
+    let detail = match role {
+        Role::VfOfKnownPf => Detail::Virtual,
+        Role::Any => Detail::Full,
+    };
     let found = entries(&mut net, reasons);
     let mut netdevs = Vec::with_capacity(found.len());
     for name in found {
         if let Some(mut folder) = reasons.take(net.dir(&name)) {
-            netdevs.push(netdev::read(&mut folder, &name, reasons));
+            netdevs.push(netdev::read(&mut folder, &name, detail, reasons));
         }
     }
     netdevs

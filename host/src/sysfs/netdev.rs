@@ -56,17 +56,30 @@ struct Has {
     master: bool,
 }
 
+/// How much of a netdev is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// All.
+    Full,
+    /// Not what has no meaning for a VF: it has no port of its own, and its speed is its PF's. To ask for the speed makes
+    /// some drivers ask their firmware under the lock of all network configuration, once for every VF.
+    Virtual,
+}
+
 /// Reads a netdev. What cannot be read is told in `reasons` and left out.
-pub(crate) fn read(dir: &mut Dir<'_>, name: &str, reasons: &mut Reasons) -> RawNetdev {
+pub(crate) fn read(dir: &mut Dir<'_>, name: &str, detail: Detail, reasons: &mut Reasons) -> RawNetdev {
     let mut raw =
         RawNetdev { netdev: Netdev { name: name.to_owned(), ..Netdev::default() }, ..RawNetdev::default() };
-    let has = match list(dir, &mut raw) {
+    let mut has = match list(dir, &mut raw) {
         Ok(has) => has,
         Err(error) => {
             reasons.add(&error);
             return raw;
         }
     };
+    if detail == Detail::Virtual {
+        (has.speed, has.switch_id, has.port_name) = (false, false, false);
+    }
     values(dir, &has, &mut raw.netdev, reasons);
     if has.master {
         raw.master = reasons.take(dir.link_name("master"));

@@ -7,6 +7,7 @@
     reason = "a test support module writes its own folders, and not every test uses all of it"
 )]
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub struct TreeBuilder {
     pub root: PathBuf,
+    next_ifindex: Cell<usize>,
 }
 
 /// One function.
@@ -37,7 +39,7 @@ impl TreeBuilder {
         {
             fs::create_dir_all(root.join(folder))?;
         }
-        let tree = TreeBuilder { root: root.to_owned() };
+        let tree = TreeBuilder { root: root.to_owned(), next_ifindex: Cell::new(2) };
         tree.file("proc/sys/kernel/osrelease", "6.12.95-amd64\n")?;
         tree.file("etc/machine-id", "0123456789abcdef0123456789abcdef\n")?;
         tree.file("sys/kernel/security/lockdown", "[none] integrity confidentiality\n")?;
@@ -103,7 +105,7 @@ impl TreeBuilder {
     /// A netdev of a function.
     pub fn netdev(&self, address: &str, name: &str) -> io::Result<PathBuf> {
         let path = Self::function_path(address).join("net").join(name);
-        let index = 2 + fs::read_dir(self.root.join("sys/class/net"))?.count();
+        let index = self.next_ifindex.replace(self.next_ifindex.get() + 1);
         self.netdev_files(&path, index)?;
         self.link(path.join("device"), format!("../../../{address}"))?;
         self.link(
@@ -116,7 +118,7 @@ impl TreeBuilder {
     /// A netdev without hardware.
     pub fn virtual_netdev(&self, name: &str, devtype: Option<&str>) -> io::Result<PathBuf> {
         let path = Path::new("sys/devices/virtual/net").join(name);
-        let index = 2 + fs::read_dir(self.root.join("sys/class/net"))?.count();
+        let index = self.next_ifindex.replace(self.next_ifindex.get() + 1);
         self.netdev_files(&path, index)?;
         let devtype = devtype.map(|devtype| format!("DEVTYPE={devtype}\n")).unwrap_or_default();
         self.file(path.join("uevent"), format!("{devtype}INTERFACE={name}\nIFINDEX={index}\n"))?;
