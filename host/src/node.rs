@@ -8,6 +8,7 @@ use portwright_core::drive::{Node, RunError};
 use portwright_core::{Change, Object, Observed, PciAddress, Profiles, Step};
 
 use crate::child::{ChildError, Command, Launcher, Writer};
+use crate::deadline::Deadline;
 use crate::inventory::Observer;
 use crate::journal::{Journal, JournalError};
 use crate::lock::WriterLock;
@@ -170,6 +171,16 @@ impl HostNode {
         }
     }
 
+    /// Waits until the write that a PF is stuck with has returned; whether it has.
+    pub fn wait_for_stuck(&mut self, pf: PciAddress, within: Duration) -> bool {
+        if let Some((writer, _)) = self.stuck.get_mut(&pf)
+            && !writer.wait_for_end(Deadline::after(within))
+        {
+            return false;
+        }
+        self.stuck(pf).is_none()
+    }
+
     fn look_at_all(&mut self) -> Result<Observed, HostError> {
         let mut observed = self.observer.observe().map_err(|source| HostError::Observe { source })?;
         if let Some(supplement) = &mut self.supplement {
@@ -233,7 +244,7 @@ impl Node for HostNode {
 /// What a look inside a step found. That something has gone meanwhile is an error here: the step has begun.
 pub(crate) fn unless_stale<T>(object: Object, looked: Checked<T>) -> Result<T, HostError> {
     looked.map_err(|error| match error {
-        RunError::Stale { found } => HostError::Gone { object, found },
+        RunError::Stale { found } | RunError::Stopped { because: found } => HostError::Gone { object, found },
         RunError::Failed(error) => error,
     })
 }

@@ -67,7 +67,16 @@ pub(super) fn set_num_vfs(node: &mut HostNode, pf: PciAddress, from: u16, to: u1
 /// The kernel accepts a driver that makes fewer VFs, with a line in its log only.
 fn expect_count(node: &HostNode, pf: PciAddress, wanted: u16) -> Done {
     let made = unless_stale(Object::Pci(pf), node.look().vf_count(pf))?;
-    if made == wanted { Ok(()) } else { Err(HostError::PartialEnable { pf, wanted, made }) }
+    match (made, wanted) {
+        _ if made == wanted => Ok(()),
+        (_, 0) => Err(HostError::NotReadBack {
+            object: Object::Pci(pf),
+            what: "removing its VFs",
+            wanted: "0".to_owned(),
+            found: format!("{made} VFs"),
+        }),
+        _ => Err(HostError::PartialEnable { pf, wanted, made }),
+    }
 }
 
 /// Sets the e-switch mode and reads it back.

@@ -1,8 +1,4 @@
 //! Writer processes, their watchdog, and the node's lock, each with real second processes.
-//!
-//! Without the usual harness: this program is the writer, too, as the agent is.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests fail by panicking")]
-#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "tests make files and start processes")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -17,13 +13,13 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, mkfifo};
 use portwright_core::PciAddress;
-use portwright_host::child::{ChildError, Command, Launcher, WRITER_ARGUMENT, child_main};
+use portwright_host::child::{ChildError, Command, Launcher};
 use portwright_host::deadline::Deadline;
 use portwright_host::lock::{LockError, WriterLock};
 use portwright_host::root::Root;
 use portwright_host::stuck;
 
-const TESTS: [(&str, fn()); 6] = [
+pub(crate) const TESTS: [(&str, fn()); 6] = [
     ("commands_are_carried_out_in_order", commands_are_carried_out_in_order),
     ("a_refusal_names_file_and_errno", a_refusal_names_file_and_errno),
     ("a_write_that_blocks_is_left_and_others_go_on", a_write_that_blocks_is_left_and_others_go_on),
@@ -32,24 +28,7 @@ const TESTS: [(&str, fn()); 6] = [
     ("the_lock_is_one_processs_and_names_it", the_lock_is_one_processs_and_names_it),
 ];
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [WRITER_ARGUMENT] => return child_main().unwrap(),
-        ["__parent", file] => return parent_of_a_stuck_writer(Path::new(file)),
-        ["__holder", root] => return holder_of_the_lock(root),
-        _ => {}
-    }
-    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    for (name, test) in TESTS {
-        if filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())) {
-            println!("test {name}");
-            test();
-        }
-    }
-}
-
-fn launcher() -> Launcher {
+pub(crate) fn launcher() -> Launcher {
     Launcher::of(std::env::current_exe().unwrap())
 }
 
@@ -130,7 +109,7 @@ fn a_write_that_blocks_is_left_and_others_go_on() {
 }
 
 /// A parent that starts a writer, sees it stuck, says its pid and then waits to be killed.
-fn parent_of_a_stuck_writer(file: &Path) {
+pub(crate) fn parent_of_a_stuck_writer(file: &Path) {
     let mut writer = launcher().start().unwrap();
     let error = writer.carry_out(&write(file, "0"), Duration::from_millis(100)).unwrap_err();
     assert!(matches!(error, ChildError::Stuck { .. }), "{error}");
@@ -171,7 +150,7 @@ fn a_writer_that_is_killed_is_an_error() {
     assert!(matches!(error, ChildError::Ended { .. }), "{error}");
 }
 
-fn holder_of_the_lock(root: &str) {
+pub(crate) fn holder_of_the_lock(root: &str) {
     let _lock = WriterLock::take(&Root::new(root)).unwrap();
     println!("locked");
     let mut forever = String::new();

@@ -1,0 +1,382 @@
+//! Steps on a tree: what is checked before, what is written where and in which order, what is read back, and what the
+//! errors say. The lab runs the same steps on a real kernel.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use portwright_core::drive::{Node, RunError, chain};
+use portwright_core::observed::Holder;
+use portwright_core::step::DriverTarget;
+use portwright_core::{Change, Disruption, Object, PciAddress, Profiles, Step, VfRef, udev_rule};
+use portwright_host::node::HostNode;
+use portwright_host::root::Root;
+use portwright_host::run::HostError;
+use serde_json::json;
+
+use crate::child::launcher;
+use crate::kernel;
+use crate::tree::{FunctionSpec, TreeBuilder};
+
+pub(crate) const TESTS: [(&str, fn()); 12] = [
+    ("what_has_changed_since_the_plan_is_stale", what_has_changed_since_the_plan_is_stale),
+    (
+        "autoprobe_is_journalled_before_and_forgotten_when_back",
+        autoprobe_is_journalled_before_and_forgotten_when_back,
+    ),
+    ("from_one_number_to_another_goes_through_zero", from_one_number_to_another_goes_through_zero),
+    (
+        "fewer_vfs_than_asked_are_reported_with_both_numbers",
+        fewer_vfs_than_asked_are_reported_with_both_numbers,
+    ),
+    ("a_write_that_hangs_is_one_pfs_trouble", a_write_that_hangs_is_one_pfs_trouble),
+    ("a_vf_in_use_is_not_touched", a_vf_in_use_is_not_touched),
+    ("binding_writes_override_and_probe_and_reads_back", binding_writes_override_and_probe_and_reads_back),
+    ("an_override_goes_where_it_is_not_to_stay", an_override_goes_where_it_is_not_to_stay),
+    ("a_missing_file_is_told_with_its_meaning", a_missing_file_is_told_with_its_meaning),
+    ("the_udev_rule_is_written_whole", the_udev_rule_is_written_whole),
+    ("modules_are_loaded_by_the_hosts_modprobe", modules_are_loaded_by_the_hosts_modprobe),
+    ("a_second_writer_is_refused", a_second_writer_is_refused),
+];
+
+const PF: &str = "0000:3b:00.0";
+const OTHER: &str = "0000:5e:00.0";
+
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+    pub(crate) tree: TreeBuilder,
+}
+
+impl Bench {
+    /// Two PFs without VFs.
+    pub(crate) fn new() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = TreeBuilder::new(folder.path()).unwrap();
+        tree.file("proc/sys/kernel/random/boot_id", "this-boot\n").unwrap();
+        tree.file("sys/bus/pci/drivers_probe", "").unwrap();
+        for address in [PF, OTHER] {
+            let spec = FunctionSpec {
+                address,
+                vendor: "8086",
+                device: "10c9",
+                driver: Some("igb"),
+                netdev: None,
+                iommu_group: None,
+            };
+            tree.function(&spec).unwrap();
+            tree.sriov(address, "7", "10ca").unwrap();
+        }
+        Bench { folder, tree }
+    }
+
+    fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn open(&self) -> HostNode {
+        let profile = "name = \"igb\"\nsummary = \"test\"\ndrivers = [\"igb\"]\n\
+            [numvfs-deadline-ms]\nvalue = 300\nsource = \"test\"\nconfidence = \"assumed\"\n\
+            [netdev-deadline-ms]\nvalue = 100\nsource = \"test\"\nconfidence = \"assumed\"\n";
+        let profiles = Profiles::parse([("igb.toml", profile)]).unwrap();
+        let root = Root::new(self.root());
+        let mut node = HostNode::open(root, self.root().join("state"), profiles, launcher()).unwrap();
+        node.observe().unwrap();
+        node
+    }
+
+    fn file(&self, address: &str, name: &str) -> PathBuf {
+        self.root().join(TreeBuilder::function_path(address)).join(name)
+    }
+
+    fn text(&self, address: &str, name: &str) -> String {
+        fs::read_to_string(self.file(address, name)).unwrap()
+    }
+
+    /// A VF as sysfs shows it.
+    pub(crate) fn vf(&self, index: u32, driver: Option<&str>) -> String {
+        let address = kernel::vf_name(PF, index);
+        let spec = FunctionSpec {
+            address: &address,
+            vendor: "8086",
+            device: "10ca",
+            driver,
+            netdev: None,
+            iommu_group: None,
+        };
+        self.tree.function(&spec).unwrap();
+        self.tree.vf_of(PF, index, &address).unwrap();
+        address
+    }
+}
+
+pub(crate) fn address(text: &str) -> PciAddress {
+    text.parse().unwrap()
+}
+
+pub(crate) fn on_pf(pf: &str, change: Change) -> Step {
+    Step { object: Object::Pci(address(pf)), change, disruption: Disruption::None, force: false }
+}
+
+pub(crate) fn on_vf(index: u16, change: Change) -> Step {
+    let object = Object::Vf(VfRef { pf: address(PF), index });
+    Step { object, change, disruption: Disruption::None, force: false }
+}
+
+fn on_node(change: Change) -> Step {
+    Step { object: Object::Node, change, disruption: Disruption::None, force: false }
+}
+
+pub(crate) fn failure(result: Result<(), RunError<HostError>>) -> HostError {
+    match result {
+        Err(RunError::Failed(error)) => error,
+        other => panic!("a failure was due: {other:?}"),
+    }
+}
+
+pub(crate) fn is_stale(result: &Result<(), RunError<HostError>>) -> bool {
+    matches!(result, Err(RunError::Stale { .. }))
+}
+
+fn named(driver: &str, keep_override: bool) -> DriverTarget {
+    DriverTarget::Named { driver: driver.to_owned(), keep_override }
+}
+
+fn what_has_changed_since_the_plan_is_stale() {
+    let bench = Bench::new();
+    bench.vf(0, Some("igbvf"));
+    let mut node = bench.open();
+    let bound = |driver: &str| Some(driver.to_owned());
+    let stale = [
+        on_pf(PF, Change::SetNumVfs { from: 0, to: 4 }),
+        on_pf(PF, Change::SetAutoprobe { from: false, to: true }),
+        on_pf(PF, Change::SetPfMtu { from: 1500, to: 9000 }),
+        on_pf("0000:99:00.0", Change::SetNumVfs { from: 0, to: 4 }),
+        on_vf(0, Change::BindVf { from: None, to: named("vfio-pci", true) }),
+        on_vf(0, Change::BindVf { from: bound("vfio-pci"), to: named("igbvf", false) }),
+        on_vf(0, Change::UnbindVf { from: "vfio-pci".to_owned() }),
+        on_vf(0, Change::SetVfMtu { from: None, to: 9000 }),
+        on_vf(1, Change::BindVf { from: None, to: DriverTarget::Default }),
+        on_vf(0, Change::SetVfTrust { from: Some(false), to: true }),
+        on_node(Change::WriteUdevRule { from: Some("other".to_owned()), to: String::new() }),
+        on_node(Change::LoadModule { module: "igbvf".to_owned() }),
+    ];
+    for step in stale {
+        let result = node.run(&step);
+        assert!(is_stale(&result), "{step}: {result:?}");
+    }
+    assert_eq!(bench.text(PF, "sriov_numvfs"), "never read\n");
+    assert_eq!(bench.text(PF, "sriov_drivers_autoprobe"), "1\n");
+    assert!(!bench.root().join("state").exists(), "what is not begun is not journalled");
+}
+
+fn autoprobe_is_journalled_before_and_forgotten_when_back() {
+    let bench = Bench::new();
+    let mut node = bench.open();
+    node.run(&on_pf(PF, Change::SetAutoprobe { from: true, to: false })).unwrap();
+    assert!(bench.text(PF, "sriov_drivers_autoprobe").starts_with('0'));
+    assert_eq!(node.journal().saved_autoprobe(address(PF)), Some(true));
+    // A crash here: whoever comes next finds 0 and knows that 1 is due.
+    drop(node);
+    let mut node = bench.open();
+    assert_eq!(node.journal().saved_autoprobe(address(PF)), Some(true));
+    node.run(&on_pf(PF, Change::SetAutoprobe { from: false, to: true })).unwrap();
+    assert_eq!(node.journal().saved_autoprobe(address(PF)), None);
+    // Nothing is written that could not be journalled first.
+    let other = bench.root().join("state/pf");
+    fs::remove_dir_all(&other).unwrap();
+    fs::write(&other, "in the way").unwrap();
+    let error = failure(node.run(&on_pf(OTHER, Change::SetAutoprobe { from: true, to: false })));
+    assert!(matches!(error, HostError::Journal { .. }), "{error}");
+    assert_eq!(bench.text(OTHER, "sriov_drivers_autoprobe"), "1\n");
+}
+
+fn from_one_number_to_another_goes_through_zero() {
+    let bench = Bench::new();
+    for index in 0..3 {
+        bench.vf(index, None);
+    }
+    let mut node = bench.open();
+    // A plain file removes no VFs: that is noticed, and the other number is not even tried.
+    let error = failure(node.run(&on_pf(PF, Change::SetNumVfs { from: 3, to: 5 })));
+    assert!(matches!(error, HostError::NotReadBack { .. }), "{error}");
+    assert!(error.to_string().contains("3 VFs instead of 0"), "{error}");
+    assert!(bench.text(PF, "sriov_numvfs").starts_with("0ever read"));
+    assert!(!node.journal().made_by_us(address(PF)));
+}
+
+fn fewer_vfs_than_asked_are_reported_with_both_numbers() {
+    let bench = Bench::new();
+    let mut node = bench.open();
+    let error = failure(node.run(&on_pf(PF, Change::SetNumVfs { from: 0, to: 7 })));
+    assert!(matches!(error, HostError::PartialEnable { wanted: 7, made: 0, .. }), "{error}");
+    assert!(error.to_string().contains("7 VFs were asked for and the driver made 0"), "{error}");
+    assert!(error.hint().unwrap().contains("0 VFs"));
+    assert!(bench.text(PF, "sriov_numvfs").starts_with("7ever read"));
+    assert!(node.journal().made_by_us(address(PF)), "what there is of them is ours to remove");
+}
+
+fn a_write_that_hangs_is_one_pfs_trouble() {
+    let bench = Bench::new();
+    let pipe = kernel::pipe(bench.root(), PF);
+    std::os::unix::fs::symlink("/proc/self", bench.root().join("proc/self")).unwrap();
+    let mut node = bench.open();
+    let hang = on_pf(PF, Change::SetNumVfs { from: 0, to: 4 });
+    let error = failure(node.run(&hang));
+    assert!(matches!(error, HostError::Stuck { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("reboot"));
+    // Nothing more is written on this PF, and the observation says why.
+    let error = failure(node.run(&on_pf(PF, Change::SetAutoprobe { from: true, to: false })));
+    assert!(matches!(error, HostError::Stuck { .. }), "{error}");
+    assert_eq!(bench.text(PF, "sriov_drivers_autoprobe"), "1\n");
+    let observed = node.observe().unwrap();
+    let stuck = observed.pf(address(PF)).unwrap().stuck.clone().unwrap();
+    assert!(stuck.contains("sriov_numvfs") && stuck.contains("process"), "{stuck}");
+    // The other PF goes on.
+    assert_eq!(observed.pf(address(OTHER)).unwrap().stuck, None);
+    node.run(&on_pf(OTHER, Change::SetAutoprobe { from: true, to: false })).unwrap();
+    // Once the write returns the PF is free again.
+    let mut written = String::new();
+    fs::File::open(&pipe).unwrap().read_to_string(&mut written).unwrap();
+    assert_eq!(written, "4");
+    assert!(node.wait_for_stuck(address(PF), Duration::from_secs(10)));
+    node.run(&on_pf(PF, Change::SetAutoprobe { from: true, to: false })).unwrap();
+}
+
+/// Lets the VF be held from now on.
+fn hold(node: &mut HostNode, holder: Holder) {
+    node.set_supplement(Box::new(move |observed| {
+        let vfs = observed.pfs.iter_mut().flat_map(|pf| &mut pf.vfs);
+        vfs.for_each(|vf| vf.holders = vec![holder.clone()]);
+    }));
+}
+
+fn a_vf_in_use_is_not_touched() {
+    let bench = Bench::new();
+    bench.vf(0, Some("igbvf"));
+    let mut node = bench.open();
+    let remove =
+        |force| Step { disruption: Disruption::Pf, force, ..on_pf(PF, Change::SetNumVfs { from: 1, to: 0 }) };
+    let unbind = |force| Step {
+        disruption: Disruption::Vf,
+        force,
+        ..on_vf(0, Change::UnbindVf { from: "igbvf".to_owned() })
+    };
+    // It was idle when the plan was made; the holder comes before the step.
+    let pod = json!({"kind": "pod", "namespace": "default", "name": "web-0"});
+    let file =
+        json!({"kind": "file", "file": "vfio-group", "path": "/dev/vfio/11", "pid": 4242, "command": "qemu"});
+    let refused = |node: &mut HostNode, step: &Step, word: &str| {
+        let error = failure(node.run(step));
+        let HostError::VfInUse { vf, .. } = &error else { panic!("{error}") };
+        assert_eq!(vf.index, 0);
+        let text = error.to_string();
+        assert!(text.starts_with("VfInUse: VF 0 of 0000:3b:00.0 is") && text.contains(word), "{text}");
+        assert!(error.hint().is_some());
+    };
+    hold(&mut node, serde_json::from_value(pod).unwrap());
+    refused(&mut node, &remove(false), "pod default/web-0");
+    refused(&mut node, &unbind(false), "pod default/web-0");
+    assert_eq!(bench.text(PF, "sriov_numvfs"), "never read\n");
+    // Force takes it from a pod: the write is made.
+    let error = failure(node.run(&remove(true)));
+    assert!(matches!(error, HostError::NotReadBack { .. }), "{error}");
+    fs::write(bench.file(PF, "sriov_numvfs"), "never read\n").unwrap();
+    // It never takes it from an open VFIO file: that write would block the node.
+    hold(&mut node, serde_json::from_value(file).unwrap());
+    for force in [false, true] {
+        refused(&mut node, &remove(force), "pid 4242 (qemu)");
+        refused(&mut node, &unbind(force), "/dev/vfio/11");
+    }
+    assert_eq!(bench.text(PF, "sriov_numvfs"), "never read\n");
+}
+
+fn binding_writes_override_and_probe_and_reads_back() {
+    let bench = Bench::new();
+    let vf = bench.vf(0, None);
+    let mut node = bench.open();
+    let step = on_vf(0, Change::BindVf { from: None, to: named("vfio-pci", true) });
+    // Nobody binds anything in a tree: success is not believed.
+    let error = failure(node.run(&step));
+    let text = error.to_string();
+    assert!(matches!(error, HostError::NotReadBack { .. }), "{text}");
+    assert!(text.contains("no driver instead of vfio-pci"), "{text}");
+    assert!(bench.text(&vf, "driver_override").starts_with("vfio-pci\n"));
+    assert_eq!(fs::read_to_string(bench.root().join("sys/bus/pci/drivers_probe")).unwrap(), vf);
+    let error = failure(node.run(&on_vf(0, Change::BindVf { from: None, to: DriverTarget::Default })));
+    assert!(error.to_string().contains("no driver instead of kernel default"), "{error}");
+}
+
+fn an_override_goes_where_it_is_not_to_stay() {
+    let bench = Bench::new();
+    let vf = bench.vf(0, Some("igbvf"));
+    fs::write(bench.file(&vf, "driver_override"), "").unwrap();
+    // The tree's driver folder takes the unbinding and forgets it: the VF stays bound, as if bound again at once.
+    fs::write(bench.root().join("sys/bus/pci/drivers/igbvf/unbind"), "").unwrap();
+    let mut node = bench.open();
+    node.run(&on_vf(0, Change::ReprobeVf { driver: "igbvf".to_owned() })).unwrap();
+    assert_eq!(fs::read_to_string(bench.root().join("sys/bus/pci/drivers/igbvf/unbind")).unwrap(), vf);
+    // A plain file keeps the tail of what was longer; the last write was the empty line.
+    assert_eq!(bench.text(&vf, "driver_override"), "\ngbvf\n");
+}
+
+fn a_missing_file_is_told_with_its_meaning() {
+    let bench = Bench::new();
+    fs::remove_file(bench.file(PF, "sriov_numvfs")).unwrap();
+    let mut node = bench.open();
+    let error = failure(node.run(&on_pf(PF, Change::SetNumVfs { from: 0, to: 4 })));
+    let text = chain(&error);
+    for part in ["4 VFs cannot be made on 0000:3b:00.0", "no driver", "sriov_numvfs", "ENOENT"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_eq!(text.matches("ENOENT").count(), 1, "the chain says each thing once: {text}");
+    assert!(error.hint().unwrap().contains("externallyManaged"));
+}
+
+fn the_udev_rule_is_written_whole() {
+    let bench = Bench::new();
+    let mut node = bench.open();
+    let content = udev_rule::content(&std::collections::BTreeSet::new());
+    let step = on_node(Change::WriteUdevRule { from: None, to: content.clone() });
+    node.run(&step).unwrap();
+    assert_eq!(fs::read_to_string(bench.root().join(udev_rule::PATH)).unwrap(), content);
+    assert_eq!(node.observe().unwrap().node.udev_rule, Some(content));
+    assert!(is_stale(&node.run(&step)), "it is there already");
+}
+
+fn modules_are_loaded_by_the_hosts_modprobe() {
+    let bench = Bench::new();
+    let mut node = bench.open();
+    let step = on_node(Change::LoadModule { module: "vfio_pci".to_owned() });
+    let error = failure(node.run(&step));
+    assert!(matches!(error, HostError::NoProgram { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("modules-load.d"));
+    let modprobe = |script: &str| {
+        bench.tree.file("sbin/modprobe", format!("#!/bin/sh\n{script}\n")).unwrap();
+        let path = bench.root().join("sbin/modprobe");
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    modprobe("echo 'modprobe: FATAL: Module vfio_pci not found' >&2; exit 1");
+    let error = failure(node.run(&step));
+    assert!(error.to_string().contains("Module vfio_pci not found"), "{error}");
+    modprobe("exit 0");
+    assert!(matches!(failure(node.run(&step)), HostError::NotReadBack { .. }), "success is not believed");
+    let drivers = bench.root().join("sys/bus/pci/drivers");
+    modprobe(&format!("[ \"$*\" = \"-- vfio_pci\" ] && mkdir {}/vfio-pci", drivers.display()));
+    node.run(&step).unwrap();
+    assert!(is_stale(&node.run(&step)));
+}
+
+fn a_second_writer_is_refused() {
+    let bench = Bench::new();
+    let _node = bench.open();
+    let again = HostNode::open(
+        Root::new(bench.root()),
+        bench.root().join("another-state"),
+        Profiles::default(),
+        launcher(),
+    );
+    let Err(error) = again else { panic!("two writers") };
+    assert!(chain(&error).contains(&format!("pid {}", std::process::id())), "{}", chain(&error));
+    assert!(error.hint().is_some());
+}
