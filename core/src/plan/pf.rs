@@ -9,7 +9,7 @@ use crate::blocked::{Blocked, Reason};
 use crate::desired::{Document, EswitchMode, NicEntry};
 use crate::fact::{Absence, Fact};
 use crate::id::{Object, VfRef};
-use crate::observed::Pf;
+use crate::observed::{Pf, Sight};
 use crate::profile::{Configure, EswitchOrder, Profile};
 use crate::step::{Change, Disruption};
 use crate::usage::{Use, uses};
@@ -325,7 +325,7 @@ impl PfPlanner<'_> {
             ("changing the e-switch mode", "cut it off")
         };
         let keep = (remake.target != remake.current).then(|| format!("keep vfs at {}", remake.current));
-        gate(
+        let force = gate(
             self.document.disruption,
             Request {
                 object: Object::Pci(self.pf.address),
@@ -335,7 +335,21 @@ impl PfPlanner<'_> {
                 disruption: Disruption::Pf,
                 users: self.users(),
             },
-        )
+        )?;
+        // The VFs that are made first would count as used before the e-switch changes.
+        if let (Sight::Partial { why }, Some(_), EswitchOrder::VfsUnbound) =
+            (&self.context.observed.node.sight, remake.eswitch, remake.order)
+            && remake.target > 0
+        {
+            let unseen = Use::Unseen { why: why.clone() };
+            return Err(vec![Blocked::new(
+                Object::Pci(self.pf.address),
+                Reason::VfInUse,
+                format!("changing the e-switch mode cuts off VFs, and who has them cannot be seen: {why}"),
+                unseen.hint(),
+            )]);
+        }
+        Ok(force)
     }
 
     /// The VFs in use.

@@ -74,20 +74,26 @@ impl SimNode {
     pub fn happen(&mut self, event: &Event) {
         match event {
             Event::Crash => self.crashed = true,
-            Event::PfVanishes(pf) => self.with_pf(*pf, |pf| {
-                pf.present = false;
-                pf.vfs.clear();
-            }),
+            Event::PfVanishes(pf) => {
+                self.leave_path(*pf);
+                self.with_pf(*pf, |pf| {
+                    pf.present = false;
+                    pf.vfs.clear();
+                });
+            }
             Event::PfReturns(pf) => self.with_pf(*pf, |pf| {
                 if !pf.present {
                     *pf = as_after_boot(pf);
                 }
             }),
-            Event::PfDriverUnbound(pf) => self.with_pf(*pf, |pf| {
-                pf.driver = None;
-                pf.netdev = None;
-                pf.vfs.clear();
-            }),
+            Event::PfDriverUnbound(pf) => {
+                self.leave_path(*pf);
+                self.with_pf(*pf, |pf| {
+                    pf.driver = None;
+                    pf.netdev = None;
+                    pf.vfs.clear();
+                });
+            }
             Event::PfDriverBound(pf) => self.with_pf(*pf, |pf| {
                 if pf.driver.is_none() && pf.present {
                     let autoprobe = pf.autoprobe;
@@ -164,6 +170,17 @@ impl SimNode {
             | Event::EnablesAtMost(..)
             | Event::NumVfsFails(..)
             | Event::LateNetdevs(..) => {}
+        }
+    }
+
+    /// The PF's netdevs are gone, and with them their places in bonds and bridges, their addresses and routes.
+    fn leave_path(&mut self, address: PciAddress) {
+        let vfs = self.kernel.vfs().filter(|vf| vf.pf == address).filter_map(|vf| self.kernel.vf(vf));
+        let functions: Vec<PciAddress> = vfs.map(|vf| vf.address).chain([address]).collect();
+        for function in functions {
+            if self.kernel.protected.remove(&function) {
+                self.kernel.left_path.insert(function);
+            }
         }
     }
 

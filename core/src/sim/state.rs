@@ -32,6 +32,8 @@ pub struct Kernel {
     pub kubelet: BTreeMap<VfRef, Holder>,
     /// Functions that the node is reached over: the truth, which the planner has to find out.
     pub protected: BTreeSet<PciAddress>,
+    /// Functions that were on that path until their netdev went away. Whether they still count may be seen either way.
+    pub left_path: BTreeSet<PciAddress>,
     /// Protected functions that the policy allows to touch by name.
     pub allowed: BTreeSet<PciAddress>,
     /// VFs that count as in use for a reason outside of PF, VF and kubelet.

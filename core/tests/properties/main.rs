@@ -46,7 +46,13 @@ fn check(cases: u32) {
     println!("{cases} cases with PORTWRIGHT_SEED={seed}");
     let mut bytes = [0_u8; 32];
     bytes[..4].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases,
+        max_shrink_iters: 20_000,
+        max_shrink_time: 20_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let profiles = profiles();
     let tally = std::cell::RefCell::new(Tally::default());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use portwright_core::desired::{Desired, DisruptionPolicy, DriverWish, MacPolicy, NicEntry, TxRate, VfGroup};
 use portwright_core::id::{MacAddress, Object, PciAddress, VfRef};
+use portwright_core::observed::Sight;
 use portwright_core::sim::family::EswitchRule;
 use portwright_core::sim::{Family, SimNode, SimPf, SimVf};
 use portwright_core::step::{Change, Disruption, Step};
@@ -102,10 +103,10 @@ fn check_reason(node: &SimNode, desired: &Desired, object: &Object, reason: Reas
     let entry = &desired.documents[document].nics[entry];
     let sim = kernel.pf(pf).ok_or("the PF is not there")?;
     let traits = sim.family.traits();
-    let mut vfs = kernel.vfs().filter(|vf| vf.pf == pf && *object != Object::Pci(pf) || vf.pf == pf);
+    let mut vfs = kernel.vfs().filter(|vf| vf.pf == pf);
     let used = match object {
         Object::Vf(vf) => kernel.in_use(*vf),
-        _ => vfs.any(|vf| kernel.in_use(vf)),
+        _ => vfs.any(|vf| kernel.in_use(vf)) || kernel.sight != Sight::Complete,
     };
     let driver = |group: &VfGroup| match &group.driver {
         DriverWish::Kernel => traits.vf_driver.to_owned(),
@@ -126,7 +127,9 @@ fn check_reason(node: &SimNode, desired: &Desired, object: &Object, reason: Reas
         }
         Reason::NoCarrier => traits.rate_needs_carrier && !(sim.up() && sim.cable),
         Reason::ManagementPath => {
-            let on_path = |address: &PciAddress| kernel.protected.contains(address);
+            let on_path = |address: &PciAddress| {
+                kernel.protected.contains(address) || kernel.left_path.contains(address)
+            };
             !entry.allow_management_path && (on_path(&pf) || sim.vfs.values().any(|vf| on_path(&vf.address)))
         }
         Reason::NoIommu => kernel.node.iommu.is(&false),

@@ -104,7 +104,10 @@ fn run(node: &mut SimNode, plan: &Plan, cut: Option<usize>, tally: &mut Tally) -
     tally.steps += u64::try_from(reports.len()).unwrap();
     // A module that is loaded takes devices by itself, so later steps may find them bound.
     let loads = plan.steps.iter().any(|step| matches!(step.change, Change::LoadModule { .. }));
-    let disturbed = disturbed || scheduled(node) != pending || loads;
+    // Whether a port gets carrier is known only when it is up.
+    let no_cable = node.kernel.pfs.values().any(|pf| !pf.cable);
+    let hopes = no_cable && plan.steps.iter().any(|step| matches!(step.change, Change::SetPfUp { .. }));
+    let disturbed = disturbed || scheduled(node) != pending || loads || hopes;
     for report in &reports {
         if let Outcome::Failed { why } = &report.outcome {
             tally.failures += 1;
