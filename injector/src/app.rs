@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::certs::files::{self, Files};
 use crate::certs::plan::Lifetimes;
-use crate::certs::self_managed::Manager;
+use crate::certs::self_managed::{self, Manager};
 use crate::certs::{CertificateError, Installer};
 use crate::config::Config;
 use crate::follow_switches::LiveSwitches;
@@ -83,11 +83,13 @@ pub struct Pace {
     pub files: Duration,
     /// How long self-managed certificates last.
     pub lifetimes: Lifetimes,
+    /// How often self-managed certificates are looked at when nothing changes.
+    pub look: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { files: files::INTERVAL, lifetimes: Lifetimes::default() }
+        Self { files: files::INTERVAL, lifetimes: Lifetimes::default(), look: self_managed::SLOW }
     }
 }
 
@@ -179,6 +181,7 @@ async fn certificates(
             service: flags.service_name.clone(),
             webhook: flags.webhook_configuration.clone(),
             lifetimes: pace.lifetimes,
+            look: pace.look,
             installer,
         };
         tasks.spawn(Arc::new(manager).run());

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod flags;
 pub mod follow_switches;
+pub mod fuzz;
 pub mod metrics;
 pub mod mutate;
 pub mod nad;

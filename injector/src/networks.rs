@@ -12,7 +12,7 @@ use futures::future::{BoxFuture, FutureExt as _, Shared};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::metrics::{Metrics, Reason};
 use crate::nad::{Network, NetworkAttachmentDefinition, Reading};
@@ -20,6 +20,8 @@ use crate::selection::NetworkName;
 
 /// How long one live look-up may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Live look-ups at once; more wait, within the time of the requests that want them.
+const LOOKUPS: usize = 64;
 /// Definitions per page of the first list.
 const PAGE: u32 = 500;
 
@@ -56,6 +58,7 @@ pub struct NetworkCache {
     metrics: Arc<Metrics>,
     known: RwLock<BTreeMap<NetworkName, Arc<Network>>>,
     waiting: Mutex<BTreeMap<NetworkName, Waiting>>,
+    lookups: Semaphore,
     synced: watch::Sender<bool>,
 }
 
@@ -68,6 +71,7 @@ impl NetworkCache {
             metrics,
             known: RwLock::default(),
             waiting: Mutex::default(),
+            lookups: Semaphore::new(LOOKUPS),
             synced: watch::Sender::new(false),
         }
     }
@@ -177,6 +181,8 @@ impl NetworkCache {
     }
 
     async fn ask(&self, name: &NetworkName) -> Result<Option<Arc<Network>>, LookupError> {
+        // The semaphore is never closed.
+        let _place = self.lookups.acquire().await;
         let api: Api<NetworkAttachmentDefinition> = Api::namespaced(self.client.clone(), &name.namespace);
         let asked = tokio::time::timeout(LOOKUP_TIMEOUT, api.get_opt(&name.name)).await;
         let found = asked

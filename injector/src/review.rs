@@ -58,6 +58,14 @@ pub struct Request<'a> {
     pub object: Option<&'a RawValue>,
 }
 
+impl Request<'_> {
+    /// Whether this is what the webhook is registered for. A missing operation is taken for `CREATE`.
+    pub fn is_for_new_pod(&self) -> bool {
+        let is_pod = self.kind.kind == "Pod" && self.kind.group.is_empty();
+        is_pod && self.sub_resource.is_empty() && matches!(self.operation.as_str(), "" | "CREATE")
+    }
+}
+
 /// Group and kind of the object under review.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

@@ -2,5 +2,6 @@
 //!
 //! [`lab`] is the program that runs inside the lab's machines, which `cargo xtask lab` boots.
 
+pub mod apiserver;
 pub mod fuzz;
 pub mod lab;

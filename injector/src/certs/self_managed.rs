@@ -25,7 +25,7 @@ use crate::clock::unix_seconds;
 use crate::networks::chain;
 
 /// How long to wait for a change before looking anyway.
-const SLOW: Duration = Duration::from_secs(600);
+pub const SLOW: Duration = Duration::from_secs(600);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 /// A burst of changes is one change.
@@ -72,6 +72,8 @@ pub struct Manager {
     pub webhook: String,
     /// How long things last.
     pub lifetimes: Lifetimes,
+    /// How long to wait for a change before looking anyway.
+    pub look: Duration,
     /// Where certificates are put into use.
     pub installer: Installer,
 }
@@ -86,7 +88,7 @@ impl Manager {
             let pause = match self.reconcile(&mut served).await {
                 Ok(()) => {
                     complained.clear();
-                    SLOW
+                    self.look
                 }
                 Err(error) => {
                     let text = chain(&error);
@@ -94,7 +96,7 @@ impl Manager {
                         tracing::error!(error = %text, "certificates cannot be looked after; trying again");
                         complained = text;
                     }
-                    RETRY
+                    RETRY.min(self.look)
                 }
             };
             // Either way it is time to look again.

@@ -8,6 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{BODY_TIMEOUT, MAX_BODIES, MAX_BODY};
 
+/// So much of a body needs no share: connections are limited, and a small review must not wait behind large ones.
+const FREE: usize = 64 * 1024;
 /// The unit in which memory for bodies is shared out.
 const UNIT: usize = 1024;
 /// A body that is too large is still read up to here, so that the client gets to see our answer.
@@ -55,45 +57,47 @@ impl Budget {
     /// See [`BodyError`].
     pub async fn collect(&self, mut body: Incoming) -> Result<Collected, BodyError> {
         let collected = tokio::time::timeout(BODY_TIMEOUT, self.collect_frames(&mut body)).await;
-        match collected {
-            Ok(Err(BodyError::TooLarge)) => {
-                // Whether this succeeds makes no difference to the answer.
-                tokio::time::timeout(BODY_TIMEOUT, discard(body)).await.ok();
-                Err(BodyError::TooLarge)
-            }
-            Ok(result) => result,
+        let error = match collected {
+            Ok(Ok(collected)) => return Ok(collected),
+            Ok(Err(error)) => error,
             // Still waiting for memory counts as being out of it; still waiting for bytes is the client's doing.
-            Err(_) if self.0.available_permits() == 0 => Err(BodyError::NoMemory),
-            Err(_) => Err(BodyError::TooSlow),
-        }
+            Err(_) if self.is_short() => BodyError::NoMemory,
+            Err(_) => return Err(BodyError::TooSlow),
+        };
+        // The client gets to see our answer only once it has sent its body; whether it does makes no difference here.
+        tokio::time::timeout(BODY_TIMEOUT, discard(body)).await.ok();
+        Err(error)
+    }
+
+    /// Whether the largest body would have to wait.
+    fn is_short(&self) -> bool {
+        self.0.available_permits() < MAX_BODY.div_ceil(UNIT)
     }
 
     async fn collect_frames(&self, body: &mut Incoming) -> Result<Collected, BodyError> {
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut memory: Option<OwnedSemaphorePermit> = None;
-        let mut held = 0usize;
-        if body.size_hint().lower() > MAX_BODY as u64 {
+        let announced = body.size_hint();
+        if announced.lower() > MAX_BODY as u64 {
             return Err(BodyError::TooLarge);
         }
+        let most =
+            announced.upper().and_then(|upper| usize::try_from(upper).ok()).unwrap_or(MAX_BODY).min(MAX_BODY);
+        let mut bytes: Vec<u8> = Vec::with_capacity(most.min(FREE));
+        let mut memory = None;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| BodyError::Broken)?;
             let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > MAX_BODY {
+            let length = bytes.len() + data.len();
+            if length > MAX_BODY {
                 return Err(BodyError::TooLarge);
             }
-            bytes.extend_from_slice(&data);
-            // What the vector reserved counts, not only what is in it.
-            let wanted = bytes.capacity().div_ceil(UNIT);
-            let more = u32::try_from(wanted.saturating_sub(held)).unwrap_or(u32::MAX);
-            if more > 0 {
-                let permit =
-                    Arc::clone(&self.0).acquire_many_owned(more).await.map_err(|_| BodyError::NoMemory)?;
-                held = wanted;
-                match &mut memory {
-                    Some(memory) => memory.merge(permit),
-                    None => memory = Some(permit),
-                }
+            if length > FREE && memory.is_none() {
+                // All of it at once: bodies that each hold a part and wait for the rest would wait for one another.
+                let units = u32::try_from(most.max(length).div_ceil(UNIT)).unwrap_or(u32::MAX);
+                let permit = Arc::clone(&self.0).acquire_many_owned(units).await;
+                memory = Some(permit.map_err(|_| BodyError::NoMemory)?);
+                bytes.reserve_exact(most.saturating_sub(bytes.len()));
             }
+            bytes.extend_from_slice(&data);
         }
         Ok(Collected { bytes, _memory: memory })
     }

@@ -42,15 +42,15 @@ pub async fn serve(listener: TcpListener, tls: Tls, webhook: Arc<Webhook>, conne
             accepted = listener.accept() => accepted,
             () = reached(&mut stage, Stage::Closing) => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep_until(Instant::now() + ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some((place, evicted)) = connections.enter() else {
+        let Some((place, evicted)) = connections.enter(peer) else {
             ended(&webhook.metrics, "no_room");
             continue;
         };

@@ -114,8 +114,6 @@ impl Webhook {
     }
 
     async fn work(&self, body: &[u8]) -> Finished {
-        // The wait ends with the request's deadline, and the semaphore is never closed.
-        let _place = self.workers.acquire().await;
         match self.review(body).await {
             Ok(finished) => finished,
             Err(Failure::Review(error)) => {
@@ -134,25 +132,29 @@ impl Webhook {
     }
 
     async fn review(&self, body: &[u8]) -> Result<Finished, Failure> {
+        // The wait for a place ends with the request's deadline, and the semaphore is never closed.
+        let place = self.workers.acquire().await;
         let request = review::parse(body).map_err(Failure::Review)?;
         let uid = request.uid.as_str();
-        let is_pod = request.kind.kind == "Pod" && request.kind.group.is_empty();
-        let is_new = request.operation.is_empty() || request.operation == "CREATE";
-        if !is_pod || !is_new || !request.sub_resource.is_empty() {
+        if !request.is_for_new_pod() {
             tracing::warn!(uid, kind = %shorten(&request.kind.kind, 60), operation = %shorten(&request.operation, 20), "not a new pod; let through (check the webhook's rules)");
             return Finished::unchanged(uid, &[]);
         }
-        let text = request.object.map_or("null", |object| object.get());
-        let pod = match Pod::from_json(text) {
-            Ok(pod) if text != "null" => pod,
-            Ok(_) => return Finished::refused(uid, &Refusal::NotAPod("there is no object".to_owned())),
-            Err(error) => return Finished::refused(uid, &Refusal::NotAPod(error.to_string())),
+        let pod = match request.object.map_or("null", |object| object.get()) {
+            "null" => return Finished::refused(uid, &Refusal::NotAPod("there is no object".to_owned())),
+            text => match Pod::from_json(text) {
+                Ok(pod) => pod,
+                Err(error) => return Finished::refused(uid, &Refusal::NotAPod(error.to_string())),
+            },
         };
         let switches = self.switches.current();
         let decided = match read(&pod, &request.namespace, &switches, &self.settings) {
             Err(refusal) => Err(refusal),
             Ok(wish) => {
+                // Those who wait for the API server do not keep others from working.
+                drop(place);
                 let networks = self.look_up(&wish).await?;
+                let _place = self.workers.acquire().await;
                 inject(&pod, wish, &networks, &switches, &self.settings)
             }
         };

@@ -1,0 +1,272 @@
+//! Requests and watches over HTTP/1.1.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::path::Target;
+use super::store::StoreError;
+use super::{Mood, Shared, patch};
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+type Query = BTreeMap<String, String>;
+
+/// How often an idle watch sends a bookmark.
+const BOOKMARK: Duration = Duration::from_secs(5);
+
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        if *shared.mood.borrow() == Mood::Away {
+            continue;
+        }
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let mut mood = shared.mood.subscribe();
+            let service = service_fn(move |request| {
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+            });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                // How a client ends its connection does not matter.
+                _ = connection => {}
+                _ = mood.wait_for(|mood| *mood == Mood::Away) => {}
+            }
+        });
+    }
+}
+
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let method = request.method().to_string();
+    shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push((method, path));
+    let mood = *shared.mood.borrow();
+    match mood {
+        Mood::Well | Mood::Away | Mood::Blind => {}
+        Mood::Failing(code) => return status(code, "InternalError", "told to fail"),
+        Mood::Stalling => {
+            shared.mood.subscribe().wait_for(|mood| *mood != Mood::Stalling).await.ok();
+        }
+    }
+    let query = query(request.uri().query().unwrap_or_default());
+    let Some(target) = Target::parse(request.uri().path()) else {
+        return status(404, "NotFound", "no such API path");
+    };
+    if mood == Mood::Blind && target.name.is_empty() {
+        shared.mood.subscribe().wait_for(|mood| *mood != Mood::Blind).await.ok();
+    }
+    if request.method() == Method::GET
+        && query.get("watch").is_some_and(|watch| watch == "true" || watch == "1")
+    {
+        return watch(shared, target, &query);
+    }
+    let delay = *shared.delay.lock().unwrap_or_else(PoisonError::into_inner);
+    if !delay.is_zero() {
+        sleep_until(Instant::now() + delay).await;
+    }
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let kind = parts.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match change(shared, &parts.method, &target, &query, kind, &body) {
+        Ok((code, object)) => json_response(code, &object),
+        Err(error) => {
+            let (code, reason) = match &error {
+                StoreError::NotFound(_) => (404, "NotFound"),
+                StoreError::Exists(_) => (409, "AlreadyExists"),
+                StoreError::Conflict(_) => (409, "Conflict"),
+                StoreError::Gone => (410, "Expired"),
+                StoreError::Invalid(_) => (422, "Invalid"),
+            };
+            status(code, reason, &error.to_string())
+        }
+    }
+}
+
+fn change(
+    shared: &Shared,
+    method: &Method,
+    target: &Target,
+    query: &Query,
+    kind: &str,
+    body: &[u8],
+) -> Result<(u16, Value), StoreError> {
+    let parse = || serde_json::from_slice(body).map_err(|error| StoreError::Invalid(error.to_string()));
+    let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = match (method.as_str(), target.name.is_empty()) {
+        ("GET", true) => Ok((200, list(&store, &selected(target, query), query))),
+        ("GET", false) => Ok((200, store.get(target)?)),
+        ("POST", true) => Ok((201, store.create(target, parse()?)?)),
+        ("PUT", false) => Ok((200, store.replace(target, parse()?)?)),
+        ("PATCH", false) => {
+            let apply = kind.starts_with("application/apply-patch");
+            let mut object = match store.get(target) {
+                Err(StoreError::NotFound(_)) if apply => json!({}),
+                found => found?,
+            };
+            patch::apply(kind, &mut object, body)?;
+            if object.get("metadata").is_none() || store.get(target).is_err() {
+                Ok((201, store.put(target, object)))
+            } else {
+                Ok((200, store.replace(target, object)?))
+            }
+        }
+        ("DELETE", false) => Ok((200, store.delete(target)?)),
+        _ => Err(StoreError::Invalid("this server does not do that".to_owned())),
+    };
+    let version = store.version();
+    drop(store);
+    if method != Method::GET {
+        shared.changed.send_replace(version);
+    }
+    result
+}
+
+/// A list, in pages if the client wants so. The continue token is the number of objects that were sent.
+fn list(store: &super::Store, target: &Target, query: &Query) -> Value {
+    let objects = store.list(target);
+    let number = |key: &str| query.get(key).and_then(|text| text.parse::<usize>().ok());
+    let start = number("continue").unwrap_or(0);
+    let limit = number("limit").filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    let page: Vec<&Value> = objects.iter().copied().skip(start).take(limit).collect();
+    let sent = start + page.len();
+    let more = if sent < objects.len() { sent.to_string() } else { String::new() };
+    json!({
+        "kind": "List", "apiVersion": target.api_version(),
+        "metadata": {"resourceVersion": store.version().to_string(), "continue": more},
+        "items": page,
+    })
+}
+
+/// A field selector on the name is the only one there is.
+fn selected(target: &Target, query: &Query) -> Target {
+    let name = query.get("fieldSelector").and_then(|text| text.strip_prefix("metadata.name="));
+    Target { name: name.unwrap_or(&target.name).to_owned(), ..target.clone() }
+}
+
+fn watch(shared: &Arc<Shared>, target: Target, query: &Query) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(64);
+    let target = selected(&target, query);
+    let from = query.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let seconds = query.get("timeoutSeconds").and_then(|text| text.parse().ok()).unwrap_or(300);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let bookmarks = query.get("allowWatchBookmarks").is_some_and(|text| text == "true");
+    tokio::spawn(send_changes(Arc::clone(shared), target, from, bookmarks, until, sender));
+    let mut response = Response::new(StreamBody::new(ReceiverStream::new(receiver)).boxed_unsync());
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn send_changes(
+    shared: Arc<Shared>,
+    target: Target,
+    from: u64,
+    bookmarks: bool,
+    until: Instant,
+    sender: mpsc::Sender<Result<Frame<Bytes>, Infallible>>,
+) {
+    let mut changed = shared.changed.subscribe();
+    let mut cut = shared.cut.subscribe();
+    cut.mark_unchanged();
+    let mut version = from;
+    loop {
+        changed.borrow_and_update();
+        let (changes, newest) = {
+            let store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
+            (store.since(&target, version), store.version())
+        };
+        let events = match changes {
+            Ok(changes) => {
+                let events =
+                    changes.into_iter().map(|change| json!({"type": change.kind, "object": change.object}));
+                events.collect::<Vec<_>>()
+            }
+            Err(error) => {
+                let gone =
+                    json!({"type": "ERROR", "object": status_object(410, "Expired", &error.to_string())});
+                sender.send(Ok(frame(&gone))).await.ok();
+                return;
+            }
+        };
+        version = newest;
+        for event in events {
+            if sender.send(Ok(frame(&event))).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            _ = changed.changed() => {}
+            _ = cut.changed() => return,
+            () = sender.closed() => return,
+            () = sleep_until(until) => return,
+            () = sleep_until(Instant::now() + BOOKMARK), if bookmarks => {
+                let object = json!({"kind": "Bookmark", "apiVersion": target.api_version(), "metadata": {"resourceVersion": version.to_string()}});
+                if sender.send(Ok(frame(&json!({"type": "BOOKMARK", "object": object})))).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn frame(value: &Value) -> Frame<Bytes> {
+    Frame::data(Bytes::from(format!("{value}\n")))
+}
+
+fn status_object(code: u16, reason: &str, message: &str) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "code": code, "reason": reason, "message": message,
+    })
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Response<Body> {
+    json_response(code, &status_object(code, reason, message))
+}
+
+fn json_response(code: u16, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(value.to_string())).boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Reads a query; `%XX` and `+` are decoded.
+fn query(text: &str) -> Query {
+    let decode = |text: &str| {
+        let mut bytes = Vec::new();
+        let mut rest = text.bytes();
+        while let Some(byte) = rest.next() {
+            match byte {
+                b'+' => bytes.push(b' '),
+                b'%' => {
+                    let pair: Vec<u8> = rest.by_ref().take(2).collect();
+                    let hex =
+                        std::str::from_utf8(&pair).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                    bytes.push(hex.unwrap_or(b'?'));
+                }
+                other => bytes.push(other),
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(key, value)| (decode(key), decode(value)))
+        .collect()
+}

@@ -1,0 +1,192 @@
+//! A small API server for tests: the part of the Kubernetes API that clients lean on.
+//!
+//! Any resource can be stored; there are no schemas. What it does as the real one does: create, read, replace, patch
+//! (JSON patch, merge patch, and server-side apply simplified to a merge), delete, status as a separate part, list with
+//! pages and field selectors on the name, watch with bookmarks, resource versions with optimistic concurrency (409) and
+//! an expiring history (410). And it can misbehave on demand: answer with an error, stall, or be away.
+//!
+//! It listens on loopback, in plain HTTP.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test's helper fails by panicking")]
+
+mod http;
+mod patch;
+mod path;
+mod store;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use path::Target;
+pub use store::{Store, StoreError};
+
+/// How the server behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mood {
+    /// As it should.
+    #[default]
+    Well,
+    /// Every request is answered with this HTTP status.
+    Failing(u16),
+    /// Requests are taken and not answered.
+    Stalling,
+    /// Lists and watches are not answered, reads of single objects are: a client's cache stays empty.
+    Blind,
+    /// Connections are closed as soon as they are made.
+    Away,
+}
+
+/// What the server's tasks share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Mutex<Store>,
+    pub(crate) changed: watch::Sender<u64>,
+    pub(crate) mood: watch::Sender<Mood>,
+    /// Raised to end all watches.
+    pub(crate) cut: watch::Sender<u64>,
+    pub(crate) requests: Mutex<Vec<(String, String)>>,
+    pub(crate) delay: Mutex<Duration>,
+}
+
+/// A running server; it ends when dropped.
+#[derive(Debug)]
+pub struct ApiServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl ApiServer {
+    /// Starts a server on a free loopback port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("bind a loopback port");
+        let address = listener.local_addr().expect("address of a bound socket");
+        let shared = Arc::new(Shared {
+            store: Mutex::default(),
+            changed: watch::Sender::new(0),
+            mood: watch::Sender::default(),
+            cut: watch::Sender::new(0),
+            requests: Mutex::default(),
+            delay: Mutex::default(),
+        });
+        let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
+        Self { address, shared, task }
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A kubeconfig for it, as a file's text.
+    pub fn kubeconfig(&self) -> String {
+        let url = self.url();
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: t, clusters: [{{name: t, cluster: {{server: '{url}'}}}}], \
+             contexts: [{{name: t, context: {{cluster: t, user: t}}}}], users: [{{name: t, user: {{}}}}]}}\n"
+        )
+    }
+
+    /// Creates or replaces an object at its API path, e.g. `/api/v1/namespaces/ns/configmaps/name`.
+    pub fn put(&self, path: &str, object: Value) {
+        let target = Target::parse(path).unwrap_or_else(|| panic!("{path}: no API path of an object"));
+        self.change(|store| store.put(&target, object));
+    }
+
+    /// Creates or replaces many objects, as one change to watchers' eyes.
+    pub fn put_all(&self, objects: impl IntoIterator<Item = (String, Value)>) {
+        self.change(|store| {
+            for (path, object) in objects {
+                let target =
+                    Target::parse(&path).unwrap_or_else(|| panic!("{path}: no API path of an object"));
+                store.put(&target, object);
+            }
+        });
+    }
+
+    /// Deletes an object; nothing happens if there is none.
+    pub fn delete(&self, path: &str) {
+        let target = Target::parse(path).unwrap_or_else(|| panic!("{path}: no API path of an object"));
+        self.change(|store| {
+            store.delete(&target).ok();
+        });
+    }
+
+    /// An object as it is now.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.store().get(&Target::parse(path)?).ok()
+    }
+
+    /// Waits until `accept` likes the object at `path`.
+    ///
+    /// # Panics
+    /// It does not within ten seconds.
+    pub async fn wait_for(&self, path: &str, accept: impl Fn(&Value) -> bool) -> Value {
+        let mut changed = self.shared.changed.subscribe();
+        let waiting = async {
+            loop {
+                changed.borrow_and_update();
+                if let Some(object) = self.get(path).filter(&accept) {
+                    return object;
+                }
+                changed.changed().await.expect("the server lives as long as this waits");
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        waited.unwrap_or_else(|_| panic!("{path} did not become as wished: {:?}", self.get(path)))
+    }
+
+    /// Forgets the history, so that watches that go on from an older version get 410, and ends all watches.
+    pub fn compact(&self) {
+        self.store().compact();
+        self.disconnect();
+    }
+
+    /// Ends all watches.
+    pub fn disconnect(&self) {
+        self.shared.cut.send_modify(|count| *count += 1);
+    }
+
+    /// Changes how the server behaves from now on; being away ends all connections.
+    pub fn set_mood(&self, mood: Mood) {
+        self.shared.mood.send_replace(mood);
+        if mood != Mood::Well {
+            self.disconnect();
+        }
+    }
+
+    /// Lets every request but watches wait this long.
+    pub fn set_delay(&self, delay: Duration) {
+        *self.shared.delay.lock().unwrap_or_else(PoisonError::into_inner) = delay;
+    }
+
+    /// All requests so far whose path contains `part`, as method and path with query.
+    pub fn requests(&self, part: &str) -> Vec<(String, String)> {
+        let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().filter(|(_, path)| path.contains(part)).cloned().collect()
+    }
+
+    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
+        self.shared.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
+        let (result, version) = {
+            let mut store = self.store();
+            (work(&mut store), store.version())
+        };
+        self.shared.changed.send_replace(version);
+        result
+    }
+}

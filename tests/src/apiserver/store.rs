@@ -1,0 +1,165 @@
+//! Objects with versions, and the history that watches read.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::{Value, json};
+
+use super::path::Target;
+
+/// Why a request cannot be done, as HTTP status and reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// 404.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// 409, because it exists.
+    #[error("{0} already exists")]
+    Exists(String),
+    /// 409, because it has changed.
+    #[error("{0} has been modified; the resource version is not the newest")]
+    Conflict(String),
+    /// 410.
+    #[error("too old resource version")]
+    Gone,
+    /// 422.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A change, as watches see it.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The version it made.
+    pub version: u64,
+    /// `ADDED`, `MODIFIED` or `DELETED`.
+    pub kind: &'static str,
+    /// What it was about.
+    pub target: Target,
+    /// The object after it, or before its deletion.
+    pub object: Value,
+}
+
+/// Everything that is stored.
+#[derive(Debug, Default)]
+pub struct Store {
+    version: u64,
+    compacted: u64,
+    objects: BTreeMap<Target, Value>,
+    history: VecDeque<Change>,
+}
+
+impl Store {
+    /// The newest version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Forgets the history.
+    pub fn compact(&mut self) {
+        // A change nobody watches makes every older version too old.
+        self.version += 1;
+        self.compacted = self.version;
+        self.history.clear();
+    }
+
+    /// Objects of a resource in a namespace (empty for all) with a name (empty for all), in order.
+    pub fn list(&self, target: &Target) -> Vec<&Value> {
+        let objects = self.objects.iter().filter(|(key, _)| matches(target, key));
+        objects.map(|(_, object)| object).collect()
+    }
+
+    /// One object.
+    pub fn get(&self, target: &Target) -> Result<Value, StoreError> {
+        let key = Target { part: String::new(), ..target.clone() };
+        self.objects.get(&key).cloned().ok_or_else(|| StoreError::NotFound(target.name.clone()))
+    }
+
+    /// Creates an object.
+    pub fn create(&mut self, target: &Target, object: Value) -> Result<Value, StoreError> {
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if name.is_empty() {
+            return Err(StoreError::Invalid("metadata.name is required".to_owned()));
+        }
+        let target = Target { name, ..target.clone() };
+        if self.objects.contains_key(&target) {
+            return Err(StoreError::Exists(target.name));
+        }
+        Ok(self.put(&target, object))
+    }
+
+    /// Replaces an object, or its status if the target says so. A resource version in it must be the newest.
+    pub fn replace(&mut self, target: &Target, object: Value) -> Result<Value, StoreError> {
+        let old = self.get(target)?;
+        let wanted = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+        if !wanted.is_empty()
+            && Some(wanted) != old.pointer("/metadata/resourceVersion").and_then(Value::as_str)
+        {
+            return Err(StoreError::Conflict(target.name.clone()));
+        }
+        let new = if target.part == "status" {
+            let mut new = old;
+            if let Some(map) = new.as_object_mut() {
+                map.insert("status".to_owned(), object.get("status").cloned().unwrap_or_default());
+            }
+            new
+        } else {
+            object
+        };
+        Ok(self.put(&Target { part: String::new(), ..target.clone() }, new))
+    }
+
+    /// Stores an object whatever was there.
+    pub fn put(&mut self, target: &Target, mut object: Value) -> Value {
+        self.version += 1;
+        let old = self.objects.get(target);
+        let uid = old.and_then(|old| old.pointer("/metadata/uid").cloned());
+        let uid = uid.unwrap_or_else(|| json!(format!("00000000-0000-0000-0000-{:012}", self.version)));
+        if let Some(map) = object.as_object_mut() {
+            map.entry("apiVersion").or_insert_with(|| target.api_version().into());
+            let metadata = map.entry("metadata").or_insert_with(|| json!({}));
+            if let Some(metadata) = metadata.as_object_mut() {
+                metadata.insert("name".to_owned(), target.name.clone().into());
+                if !target.namespace.is_empty() {
+                    metadata.insert("namespace".to_owned(), target.namespace.clone().into());
+                }
+                metadata.insert("uid".to_owned(), uid);
+                metadata.insert("resourceVersion".to_owned(), self.version.to_string().into());
+            }
+        }
+        let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
+        self.objects.insert(target.clone(), object.clone());
+        self.record(kind, target, object.clone());
+        object
+    }
+
+    /// Deletes an object.
+    pub fn delete(&mut self, target: &Target) -> Result<Value, StoreError> {
+        let mut object =
+            self.objects.remove(target).ok_or_else(|| StoreError::NotFound(target.name.clone()))?;
+        self.version += 1;
+        if let Some(version) = object.pointer_mut("/metadata/resourceVersion") {
+            *version = self.version.to_string().into();
+        }
+        self.record("DELETED", target, object.clone());
+        Ok(object)
+    }
+
+    /// Changes of the target's objects after `version`.
+    pub fn since(&self, target: &Target, version: u64) -> Result<Vec<Change>, StoreError> {
+        if version < self.compacted {
+            return Err(StoreError::Gone);
+        }
+        let after = self.history.iter().filter(|change| change.version > version);
+        Ok(after.filter(|change| matches(target, &change.target)).cloned().collect())
+    }
+
+    fn record(&mut self, kind: &'static str, target: &Target, object: Value) {
+        self.history.push_back(Change { version: self.version, kind, target: target.clone(), object });
+    }
+}
+
+fn matches(wanted: &Target, key: &Target) -> bool {
+    wanted.resource == key.resource
+        && (wanted.namespace.is_empty() || wanted.namespace == key.namespace)
+        && (wanted.name.is_empty() || wanted.name == key.name)
+}
