@@ -131,12 +131,15 @@ impl PfPlanner<'_> {
 
     fn plan_vfs(&self, findings: &mut Findings, remake: &Remake) {
         let unbound = remake.eswitch.is_some() && remake.order == EswitchOrder::VfsUnbound;
-        for index in 0..remake.target {
-            if remake.recreate {
+        if remake.recreate {
+            for index in 0..remake.target {
                 self.plan_new_vf(findings, index, self.probes_itself(remake), remake.link);
-            } else if let Some(vf) = self.pf.vf(index) {
-                self.plan_existing_vf(findings, vf, unbound.then_some(remake.force), remake.link);
             }
+            return;
+        }
+        // Numbers may have gaps, so it is what exists that counts.
+        for vf in &self.pf.vfs {
+            self.plan_existing_vf(findings, vf, unbound.then_some(remake.force), remake.link);
         }
     }
 

@@ -198,9 +198,10 @@ impl PfPlanner<'_> {
         }
     }
 
-    /// The groups that have a VF below the number.
+    /// The groups that have a VF: one below the number, or one that exists (numbers may have gaps).
     pub(super) fn groups_below(&self, target: u16) -> impl Iterator<Item = &VfGroup> {
-        self.entry.groups.iter().filter(move |group| group.vfs.iter().any(|index| index < target))
+        let has = move |index: u16| index < target || self.pf.vf(index).is_some();
+        self.entry.groups.iter().filter(move |group| group.vfs.iter().any(has))
     }
 }
 
