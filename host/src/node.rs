@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
+use portwright_core::observed::Pf;
 use portwright_core::{Change, Object, Observed, PciAddress, Profiles, Step};
 
-use crate::child::{ChildError, Command, Launcher, Writer};
+use crate::child::{ChildError, Claim, Command, Launcher, Refusal, Writer, claimed};
 use crate::deadline::Deadline;
 use crate::inventory::Observer;
 use crate::journal::{Journal, JournalError};
@@ -20,6 +21,9 @@ use crate::stuck;
 const WRITE_WITHIN: Duration = Duration::from_secs(120);
 /// How long a VF's netdev may take to appear where the profile does not say.
 const NETDEV_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a writer that an earlier agent left behind may take to end before its PF counts as stuck.
+const PREDECESSOR_WITHIN: Duration = Duration::from_secs(30);
 
 /// Adds to an observation what the kernel does not know: pods, and what OVSDB says.
 pub type Supplement = Box<dyn FnMut(&mut Observed) + Send>;
@@ -50,6 +54,15 @@ impl HostNode {
     ) -> Result<HostNode, HostError> {
         let lock = WriterLock::take(&root).map_err(|source| HostError::Lock { source })?;
         let state_dir = state_dir.into();
+        // An agent that was killed may have left a write half-way. Nothing is looked at before that has ended.
+        let deadline = Deadline::after(PREDECESSOR_WITHIN);
+        for pf in claimed(&root) {
+            match claim(&root, pf, deadline.remaining()) {
+                // One that is stuck is that PF's trouble, and marked as such.
+                Ok(_) | Err(HostError::Stuck { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let journal = Journal::read(&root, &state_dir);
         let live = root.is_host();
         Ok(HostNode {
@@ -129,10 +142,13 @@ impl HostNode {
     ) -> Done {
         let mut writer = match self.writers.remove(&pf) {
             Some(writer) => writer,
-            None => match self.launcher.start() {
-                Ok(writer) => writer,
-                Err(error) => return Err(meaning(error)),
-            },
+            None => {
+                let claim = claim(self.root(), pf, Duration::ZERO)?;
+                match self.launcher.start_for(claim) {
+                    Ok(writer) => writer,
+                    Err(error) => return Err(meaning(error)),
+                }
+            }
         };
         match writer.carry_out(command, within) {
             Ok(()) => {
@@ -189,6 +205,18 @@ impl HostNode {
         Ok(observed)
     }
 
+    /// Forgets a saved autoprobe value that is back: a crash came between writing and noting it. Kept, it would one day be
+    /// put back over what an operator has set since.
+    fn settle_autoprobe(&mut self, pf: &Pf) -> Done {
+        match self.journal.saved_autoprobe(pf.address) {
+            Some(saved) if pf.autoprobe.is(&saved) => {
+                let forgotten = self.journal.autoprobe_restored(pf.address);
+                forgotten.map_err(|source| HostError::Journal { source })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Everything that is looked at before a step is carried out.
     fn check(&mut self, step: &Step) -> Checked<()> {
         if let Some(pf) = step.object.pf()
@@ -230,6 +258,7 @@ impl Node for HostNode {
         let mut observed = self.look_at_all()?;
         for pf in &mut observed.pfs {
             pf.stuck = self.stuck(pf.address);
+            self.settle_autoprobe(pf)?;
         }
         self.seen = observed.clone();
         Ok(observed)
@@ -238,6 +267,25 @@ impl Node for HostNode {
     fn run(&mut self, step: &Step) -> Result<(), RunError<HostError>> {
         self.check(step)?;
         self.journalled(step).map_err(RunError::Failed)
+    }
+}
+
+/// The claim on a PF. A writer that does not give it up makes the PF stuck.
+fn claim(root: &Root, pf: PciAddress, within: Duration) -> Result<Claim, HostError> {
+    match Claim::take(root, pf, within) {
+        Ok(claim) => Ok(claim),
+        Err(Refusal::File(source)) => Err(HostError::Claim { pf, source }),
+        Err(Refusal::Held { pid }) => {
+            let mut what = "a writer of an earlier agent has not ended".to_owned();
+            if let Some(pid) = pid {
+                what = format!("{what}: process {pid}");
+                // The file is for other processes; this one knows by itself.
+                stuck::mark(root, pf, pid, "a write of an earlier agent".to_owned())
+                    .map(drop)
+                    .unwrap_or_default();
+            }
+            Err(HostError::Stuck { pf, what })
+        }
     }
 }
 

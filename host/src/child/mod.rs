@@ -6,6 +6,7 @@
 //! then the child is left alone, its PF counts as stuck, and everything else goes on. A child whose parent has died finds
 //! its input closed and ends.
 
+mod claim;
 mod serve;
 mod writer;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use portwright_core::desired::EswitchMode;
 
+pub(crate) use claim::{Claim, Refusal, claimed};
 pub use serve::child_main;
 pub use writer::{Launcher, Writer};
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::claim::Claim;
 use super::{Answer, ChildError, Command, WRITER_ARGUMENT};
 use crate::deadline::Deadline;
 
@@ -43,6 +44,18 @@ impl Launcher {
 
     /// Starts a writer.
     pub fn start(&self) -> Result<Writer, ChildError> {
+        self.start_with(Stdio::null())
+    }
+
+    /// Starts the writer of a PF, which holds the claim from now on.
+    pub(crate) fn start_for(&self, claim: Claim) -> Result<Writer, ChildError> {
+        let fail = |source| ChildError::Start { program: self.program.clone(), source };
+        let writer = self.start_with(claim.copy().map_err(fail)?.into())?;
+        claim.name(writer.pid()).map_err(fail)?;
+        Ok(writer)
+    }
+
+    fn start_with(&self, errors: Stdio) -> Result<Writer, ChildError> {
         #[allow(
             clippy::disallowed_methods,
             reason = "this is the seam that starts children, with a watchdog"
@@ -50,7 +63,7 @@ impl Launcher {
         let mut command = std::process::Command::new(&self.program);
         // A group of its own: an interrupt typed at the parent's terminal must not reach a write half-way.
         command.args(&self.arguments).process_group(0).current_dir("/");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let fail = |source| ChildError::Start { program: self.program.clone(), source };
         let mut child = command.spawn().map_err(fail)?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {

@@ -85,6 +85,7 @@ impl Observer {
             live::vf_attributes(&mut pfs, &mut problems);
             live::eswitch_modes(&mut pfs, &mut problems);
         }
+        crate::journal::recall(root, &self.state_dir, &mut pfs, &mut problems);
         let mut node = node::facts(root, &mut problems);
         let mut holders = holders::read(root, &functions, &children, live.as_ref());
         holders.give(&mut pfs);

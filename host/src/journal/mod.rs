@@ -5,6 +5,7 @@
 //! the node is planned from what is seen. What only holds until the next boot carries the boot's id and is forgotten in
 //! another one: VFs, autoprobe and interface names do not survive it.
 
+mod recall;
 mod record;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use portwright_core::observed::{Pf, Problem, RememberedVf};
 use portwright_core::{Object, PciAddress, VfRef};
 
+pub(crate) use self::recall::recall;
 use self::record::{ParseError, Record, ThisBoot};
 use crate::root::{ReadError, Root};
 use crate::write::{self, WriteError};

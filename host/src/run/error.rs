@@ -131,6 +131,15 @@ pub enum HostError {
         #[source]
         source: JournalError,
     },
+    /// The claim on a PF could not be taken.
+    #[error("{pf} cannot be claimed for writing")]
+    Claim {
+        /// The PF.
+        pf: PciAddress,
+        /// Why.
+        #[source]
+        source: WriteError,
+    },
     /// A file of ours could not be written.
     #[error("the udev rule was not written")]
     Write {
@@ -218,6 +227,7 @@ impl HostError {
             HostError::Journal { .. } => {
                 Some("make the state directory writable, or name another".to_owned())
             }
+            HostError::Claim { .. } => Some("run as root, with /run writable".to_owned()),
             HostError::Write { .. } => Some("make /etc/udev/rules.d of the host writable".to_owned()),
             HostError::Read { source, .. } => hint::of_errno(source.errno()?),
             HostError::NoProgram { program: "modprobe", .. } => {

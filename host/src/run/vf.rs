@@ -48,7 +48,9 @@ fn bind(node: &mut HostNode, vf: VfRef, to: &DriverTarget) -> Done {
         DriverTarget::Named { driver, keep_override } => (Some(driver.as_str()), *keep_override),
         DriverTarget::Default => (None, false),
     };
-    let mut events = Uevents::open().map_err(|source| HostError::netlink(Object::Vf(vf), source))?;
+    // Listening begins before the probe, so that no event is missed.
+    let events = wanted.is_none_or(|driver| has_netdevs(driver, keep)).then(Uevents::open).transpose();
+    let events = events.map_err(|source| HostError::netlink(Object::Vf(vf), source))?;
     set_override(node, vf, address, wanted)?;
     let probe =
         Command::Write { path: node.root().join("sys/bus/pci/drivers_probe"), text: address.to_string() };
@@ -66,10 +68,12 @@ fn bind(node: &mut HostNode, vf: VfRef, to: &DriverTarget) -> Done {
     if wanted.is_some() && !keep {
         set_override(node, vf, address, None)?;
     }
-    if has_netdevs(&driver, keep) && pf_netdev(node, vf.pf).is_ok() {
-        return wait_for_netdev(node, &mut events, vf, address, driver);
+    match events {
+        Some(mut events) if has_netdevs(&driver, keep) && pf_netdev(node, vf.pf).is_ok() => {
+            wait_for_netdev(node, &mut events, vf, address, driver)
+        }
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 fn set_override(node: &mut HostNode, vf: VfRef, address: PciAddress, driver: Option<&str>) -> Done {

@@ -20,6 +20,7 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [WRITER_ARGUMENT] => return child_main().unwrap(),
         ["__parent", file] => return child::parent_of_a_stuck_writer(Path::new(file)),
+        ["__agent", root] => return node::agent_in_a_write(root),
         ["__holder", root] => return child::holder_of_the_lock(root),
         _ => {}
     }
