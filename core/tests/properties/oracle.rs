@@ -8,7 +8,7 @@ use portwright_core::id::{MacAddress, Object, PciAddress, VfRef};
 use portwright_core::observed::Sight;
 use portwright_core::sim::family::EswitchRule;
 use portwright_core::sim::{Family, SimNode, SimPf, SimVf};
-use portwright_core::step::{Change, Disruption, Step};
+use portwright_core::step::{Change, Disruption, DriverTarget, Step};
 use portwright_core::{Observed, Plan, Reason, mac};
 
 use crate::policy::{Binding, binding};
@@ -38,9 +38,14 @@ fn check_step(node: &SimNode, observed: &Observed, desired: &Desired, plan: &Pla
         let of_node = matches!(step.change, Change::WriteUdevRule { .. } | Change::LoadModule { .. });
         return ensure(of_node && step.object == Object::Node, || format!("`{step}` is about no PF"));
     };
-    let Binding::To(document, _) = binding(desired, &node.kernel, pf) else {
+    let Binding::To(document, entry) = binding(desired, &node.kernel, pf) else {
         return Err(format!("`{step}` touches a PF that no policy binds"));
     };
+    let entry = &desired.documents[document].nics[entry];
+    let remakes = matches!(step.change, Change::SetNumVfs { .. } | Change::SetEswitch { .. });
+    ensure(!(remakes && entry.externally_managed), || {
+        format!("`{step}` although the VFs are managed by somebody else")
+    })?;
     let policy = desired.documents[document].disruption;
     ensure(!step.force || policy == DisruptionPolicy::Force, || {
         format!("`{step}` forces, {policy:?} does not")
@@ -59,11 +64,22 @@ fn check_step(node: &SimNode, observed: &Observed, desired: &Desired, plan: &Pla
     let (from, to) = step.change.values();
     let reprobe = matches!(step.change, Change::ReprobeVf { .. });
     ensure(from != to || reprobe, || format!("`{step}` changes nothing"))?;
-    check_from(observed, plan, step, pf)
+    check_from(node, observed, plan, step, pf)
+}
+
+/// A VF that shares its IOMMU group with a function outside cannot be used through VFIO.
+fn check_group(node: &SimNode, step: &Step) -> Checked {
+    let (Object::Vf(vf), Change::BindVf { to: DriverTarget::Named { driver, .. }, .. }) =
+        (&step.object, &step.change)
+    else {
+        return Ok(());
+    };
+    let shared = node.kernel.vf(*vf).is_some_and(|vf| !vf.group_peers.is_empty());
+    ensure(!(shared && driver == "vfio-pci"), || format!("`{step}` although its IOMMU group is shared"))
 }
 
 /// The first step of its sort on an object expects what was observed. (What later ones expect shows when they run.)
-fn check_from(observed: &Observed, plan: &Plan, step: &Step, pf: PciAddress) -> Checked {
+fn check_from(node: &SimNode, observed: &Observed, plan: &Plan, step: &Step, pf: PciAddress) -> Checked {
     let remade = plan
         .steps
         .iter()
@@ -73,6 +89,7 @@ fn check_from(observed: &Observed, plan: &Plan, step: &Step, pf: PciAddress) -> 
     if remade {
         return Ok(());
     }
+    check_group(node, step)?;
     let admin = &observed.vf(*vf).ok_or_else(|| format!("`{step}` is about a VF that does not exist"))?.admin;
     let holds = match &step.change {
         Change::SetVfMac { from, .. } => from.is_some() && from.as_ref() == admin.mac.known(),
@@ -270,6 +287,9 @@ fn check_vf(
         DriverWish::Named(name) => name,
     };
     ensure(vf.driver.as_deref() == Some(wanted), || format!("has driver {:?}, not {wanted}", vf.driver))?;
+    // Without it the next rebinding would give the VF to the kernel's driver.
+    let pinned = wanted == traits.vf_driver || vf.driver_override.as_deref() == Some(wanted);
+    ensure(pinned, || format!("is bound to {wanted} and not pinned to it"))?;
     check_admin(vf, group, reference, traits.netdev)?;
     let Some(netdev) = vf.netdev.as_ref().filter(|_| wanted == traits.vf_driver) else {
         return ensure(wanted != traits.vf_driver, || "has no netdev".to_owned());

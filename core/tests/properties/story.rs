@@ -96,7 +96,9 @@ fn run(node: &mut SimNode, plan: &Plan, cut: Option<usize>, tally: &mut Tally) -
     let mut part = plan.clone();
     part.steps.truncate(cut.unwrap_or(usize::MAX));
     let pending = scheduled(node);
-    let disturbed = armed(node);
+    // A pod whose VF was taken away by force has it again as soon as it is made, which nobody sees before.
+    let ghosts = node.kernel.kubelet.keys().any(|vf| node.kernel.vf(*vf).is_none());
+    let disturbed = armed(node) || ghosts;
     let reports = run_steps(node, &part, &mut |_| {});
     if let Some(violation) = node.violations().first() {
         return Err(format!("{violation}; the plan was: {}", texts(plan)));
