@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
 use portwright_core::observed::Pf;
+use portwright_core::profile::Profile;
 use portwright_core::{Change, Object, Observed, PciAddress, Profiles, Step};
 
 use crate::child::{ChildError, Claim, Command, Launcher, Refusal, Writer, claimed};
@@ -22,6 +23,8 @@ const WRITE_WITHIN: Duration = Duration::from_secs(120);
 /// How long a VF's netdev may take to appear where the profile does not say.
 const NETDEV_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long carrier may take where the profile does not say.
+const CARRIER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a writer that an earlier agent left behind may take to end before its PF counts as stuck.
 const PREDECESSOR_WITHIN: Duration = Duration::from_secs(30);
 
@@ -108,18 +111,28 @@ impl HostNode {
         Look::new(self.observer.root())
     }
 
+    fn profile(&self, pf: PciAddress) -> Option<&Profile> {
+        self.seen.pf(pf).and_then(|pf| self.profiles.find(pf).0)
+    }
+
     /// How long one write of `sriov_numvfs` may take on a PF.
     pub(crate) fn numvfs_deadline(&self, pf: PciAddress) -> Duration {
-        let profile = self.seen.pf(pf).and_then(|pf| self.profiles.find(pf).0);
-        let millis = profile.and_then(|profile| profile.numvfs_deadline_ms.as_ref());
+        let millis = self.profile(pf).and_then(|profile| profile.numvfs_deadline_ms.as_ref());
         millis.map_or(WRITE_WITHIN, |millis| Duration::from_millis(millis.value))
     }
 
     /// How long the netdev of a PF's VF may take to appear.
     pub(crate) fn netdev_deadline(&self, pf: PciAddress) -> Duration {
-        let profile = self.seen.pf(pf).and_then(|pf| self.profiles.find(pf).0);
-        let millis = profile.and_then(|profile| profile.netdev_deadline_ms.as_ref());
+        let millis = self.profile(pf).and_then(|profile| profile.netdev_deadline_ms.as_ref());
         millis.map_or(NETDEV_WITHIN, |millis| Duration::from_millis(millis.value))
+    }
+
+    /// How long to wait for a PF's carrier before a rate is set: not at all, unless its driver takes rates only then.
+    pub(crate) fn rate_deadline(&self, pf: PciAddress) -> Duration {
+        let needs = |profile: &&Profile| profile.rate_needs_carrier.as_ref().is_some_and(|needs| needs.value);
+        let Some(profile) = self.profile(pf).filter(needs) else { return Duration::ZERO };
+        let millis = profile.carrier_deadline_ms.as_ref();
+        millis.map_or(CARRIER_WITHIN, |millis| Duration::from_millis(millis.value))
     }
 
     /// Carries out a command in the PF's writer process.

@@ -20,11 +20,30 @@ pub(super) fn set_up(node: &mut HostNode, pf: PciAddress, wait_carrier_ms: u64) 
     let failed = |source| failed(pf, source);
     let mut events = Uevents::open().map_err(failed)?;
     netlink::set_up(port(&link), true).map_err(failed)?;
-    let deadline = Deadline::after(Duration::from_millis(wait_carrier_ms));
-    if wait_carrier_ms > 0 {
-        events.wait_until(deadline, || netlink::link(link.ifindex).ok().filter(|l| l.carrier == Some(true)));
-    }
+    await_carrier(&mut events, link.ifindex, Duration::from_millis(wait_carrier_ms));
     Ok(())
+}
+
+/// Waits for carrier on an interface that is up.
+fn await_carrier(events: &mut Uevents, ifindex: u32, within: Duration) {
+    if !within.is_zero() {
+        let has_carrier =
+            || netlink::link(ifindex).ok().filter(|link| link.carrier == Some(true) || !link.up);
+        events.wait_until(Deadline::after(within), has_carrier);
+    }
+}
+
+/// The PF's netdev, with carrier if it is up and gets it in time: making VFs or changing the MTU resets some ports, and
+/// their carrier takes a moment to come back.
+pub(super) fn netdev_with_carrier(
+    node: &HostNode,
+    pf: PciAddress,
+    within: Duration,
+) -> Result<RawLink, HostError> {
+    let link = netdev(node, pf)?;
+    let mut events = Uevents::open().map_err(|source| failed(pf, source))?;
+    await_carrier(&mut events, link.ifindex, within);
+    Ok(link)
 }
 
 /// Sets the PF's MTU.

@@ -4,7 +4,7 @@ use portwright_core::step::DriverTarget;
 use portwright_core::{Change, Object, PciAddress, VfRef};
 
 use super::look::folder;
-use super::pf::{netdev as pf_netdev, port};
+use super::pf::{netdev as pf_netdev, netdev_with_carrier, port};
 use super::{Done, HostError, hint};
 use crate::child::Command;
 use crate::deadline::Deadline;
@@ -111,7 +111,11 @@ fn wait_for_netdev(
 
 /// Sets what belongs to the PF's driver, through the PF's netdev.
 pub(super) fn set_attribute(node: &mut HostNode, vf: VfRef, change: &Change) -> Done {
-    let link = pf_netdev(node, vf.pf)?;
+    let link = if let Change::SetVfRate { .. } = change {
+        netdev_with_carrier(node, vf.pf, node.rate_deadline(vf.pf))?
+    } else {
+        pf_netdev(node, vf.pf)?
+    };
     let (pf, index) = (port(&link), vf.index);
     let set = match change {
         Change::SetVfMac { to, .. } => netlink::set_vf_mac(pf, index, *to),
