@@ -129,14 +129,18 @@ async fn a_hung_server_is_noticed_and_used_again_when_it_wakes() {
 #[tokio::test]
 async fn an_idle_connection_stays_up_through_its_probes() {
     let server = Server::start();
-    let options = Options { probe_interval: Duration::from_millis(20), ..quick() };
-    let mut session = Session::start(server.remote(), monitor(), options);
+    let options = Options { probe_interval: Duration::from_millis(300), ..quick() };
+    let session = Session::start(server.remote(), monitor(), options);
     session.synced(soon()).await.unwrap();
-    let _seen = session.state();
-    session.state_changed().await;
-    // Ten intervals without a word of ours; any change of state would be a lost connection.
-    let quiet = tokio::time::timeout(Duration::from_millis(200), session.state_changed()).await;
-    assert!(quiet.is_err() && session.state().link.is_up());
+    stays_up(&session, Duration::from_millis(1500)).await;
+}
+
+/// Nothing happens to an idle session for that long; a lost connection would be a change of state.
+async fn stays_up(session: &Session, time: Duration) {
+    let mut session = session.clone();
+    while tokio::time::timeout(Duration::ZERO, session.state_changed()).await.is_ok() {}
+    let quiet = tokio::time::timeout(time, session.state_changed()).await;
+    assert!(quiet.is_err() && session.state().link.is_up(), "{:?}", session.state().link);
 }
 
 #[tokio::test]
@@ -228,11 +232,64 @@ async fn nobody_there_is_said_with_the_reason() {
 async fn tcp_works_too() {
     let server = Server::start();
     server.appctl("ovsdb.ctl", &["ovsdb-server/add-remote", "ptcp:0:127.0.0.1"]);
-    let log = std::fs::read_to_string(server.path("ovsdb-server.log")).unwrap();
-    let port = log.rsplit_once("listening on port ").unwrap().1.lines().next().unwrap();
-    let session = Session::start(format!("tcp:127.0.0.1:{port}").parse().unwrap(), monitor(), quick());
+    let session = Session::start(tcp(&server).await, monitor(), quick());
     add_bridge(&session, "br0", &["p0"]).await;
     assert_eq!(server.vsctl(&["list-br"]).trim(), "br0");
+}
+
+#[tokio::test]
+async fn the_echo_of_a_tcp_server_is_answered() {
+    let server = Server::start();
+    server.appctl("ovsdb.ctl", &["ovsdb-server/add-remote", "db:Open_vSwitch,Open_vSwitch,manager_options"]);
+    let manager = "--no-wait -- --id=@m create manager target=\"ptcp:0:127.0.0.1\" inactivity_probe=300 \
+                   -- set open_vswitch . manager_options=@m";
+    server.vsctl(&manager.split_whitespace().collect::<Vec<_>>());
+    let options = Options { probe_interval: Duration::from_secs(60), ..quick() };
+    let session = Session::start(tcp(&server).await, monitor(), options);
+    session.synced(soon()).await.unwrap();
+    // The server ends a connection that leaves its echo unanswered for two intervals.
+    stays_up(&session, Duration::from_millis(1500)).await;
+}
+
+/// Where the server listens for TCP; it looks into its database for that now and then.
+async fn tcp(server: &Server) -> portwright_ovs::ovsdb::Remote {
+    let look = async {
+        loop {
+            let log = std::fs::read_to_string(server.path("ovsdb-server.log")).unwrap();
+            if let Some((_, port)) = log.rsplit_once("listening on port ") {
+                return format!("tcp:127.0.0.1:{}", port.lines().next().unwrap()).parse().unwrap();
+            }
+            server.appctl("ovsdb.ctl", &["ovsdb-server/list-remotes"]);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), look).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_session_that_follows_nothing_can_read_and_write() {
+    let server = Server::start();
+    let session = Session::start(server.remote(), Monitor::new("Open_vSwitch"), quick());
+    let rows = session.select("Open_vSwitch", &["_uuid", "next_cfg"], soon()).await.unwrap();
+    let uuid = rows[0].get("_uuid").unwrap().scalar().unwrap().as_uuid().unwrap();
+    let mut txn = Txn::new("test", "without a copy");
+    txn.mutate(portwright_ovs::ovsdb::Target::row("Open_vSwitch", uuid), [Mutation::add("next_cfg", 1)]);
+    session.commit(&txn, soon()).await.unwrap();
+    assert_eq!(session.state().view.as_ref().unwrap().tables().count(), 0);
+}
+
+#[tokio::test]
+async fn a_dropped_lock_is_given_back_without_being_asked() {
+    let server = Server::start();
+    let options = Options { probe_interval: Duration::from_millis(50), ..quick() };
+    let first = Session::start(server.remote(), Monitor::new("Open_vSwitch"), options);
+    let second = Session::start(server.remote(), Monitor::new("Open_vSwitch"), quick());
+    let name: LockName = "one".parse().unwrap();
+    let mut mine = first.lock(&name, soon()).await.unwrap();
+    assert!(mine.reached(LockState::Held).await);
+    let mut theirs = second.lock(&name, soon()).await.unwrap();
+    drop(mine);
+    assert!(tokio::time::timeout(Duration::from_secs(5), theirs.reached(LockState::Held)).await.unwrap());
 }
 
 #[tokio::test]

@@ -39,6 +39,9 @@ impl Fake {
                     while matches!(stream.read_buf(splitter.buffer()).await, Ok(1..)) {
                         while let Some(message) = splitter.next_message().unwrap() {
                             let request: Json = serde_json::from_slice(&message).unwrap();
+                            if request.get("method").is_none() {
+                                continue;
+                            }
                             let answer = script(&request).unwrap_or_else(|| usual(&request));
                             if stream.write_all(&answer).await.is_err() {
                                 return;

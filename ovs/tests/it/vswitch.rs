@@ -46,7 +46,7 @@ fn set<T: Ord + Clone>(elements: &[T]) -> BTreeSet<T> {
 /// One of everything, as an operator would set it.
 const CONFIGURED: &str = "--timeout=10
         -- add-br br0 -- set bridge br0 datapath_type=netdev fail_mode=secure stp_enable=true mcast_snooping_enable=true
-           flood_vlans=7,8 other_config:hwaddr=02:00:00:00:00:01 external_ids:portwright.dev/owner=p
+           flood_vlans=7,8 external_ids:portwright.dev/owner=p
         -- add-port br0 acc tag=5 vlan_mode=access -- set interface acc type=internal mtu_request=1400
         -- add-port br0 trk trunks=10,20 vlan_mode=native-tagged tag=3 -- set interface trk type=internal
         -- add-port br0 tun tag=9 vlan_mode=dot1q-tunnel cvlans=1,2 -- set interface tun type=internal
@@ -83,7 +83,7 @@ async fn everything_that_was_set_reads_back_as_plain_values() {
     assert_eq!((&bridge.datapath_type, &bridge.fail_mode), (&DatapathType::Netdev, &Some(FailMode::Secure)));
     assert_eq!(bridge.flood_vlans, set(&[7, 8]));
     assert_eq!(bridge.external_ids["portwright.dev/owner"], "p");
-    assert_eq!(bridge.local().unwrap().mac_in_use.as_deref(), Some("02:00:00:00:00:01"));
+    assert_eq!(bridge.local().unwrap().kind, "internal");
     assert_eq!(
         bridge.ports.keys().map(String::as_str).collect::<Vec<_>>(),
         ["acc", "bond0", "br0", "gone", "trk", "tun", "vx"]

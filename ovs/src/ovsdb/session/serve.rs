@@ -81,6 +81,7 @@ impl<'o> Serving<'o> {
     }
 
     fn timer(&mut self) -> Result<(), LinkError> {
+        self.let_go()?;
         let now = Instant::now();
         while let Some(&(at, id)) = self.deadlines.first() {
             if at > now {
@@ -122,13 +123,16 @@ impl<'o> Serving<'o> {
                     Ok(())
                 }
             }
-            Command::Unlocked => {
-                for name in self.owner.locks.abandoned() {
-                    self.connection.request("unlock", json!([name]))?;
-                }
-                Ok(())
-            }
+            Command::Unlocked => self.let_go(),
         }
+    }
+
+    /// Gives back locks that nobody holds a handle of any more.
+    fn let_go(&mut self) -> Result<(), LinkError> {
+        for name in self.owner.locks.abandoned() {
+            self.connection.request("unlock", json!([name]))?;
+        }
+        Ok(())
     }
 
     fn ask_lock(&mut self, name: &str) -> Result<(), LinkError> {

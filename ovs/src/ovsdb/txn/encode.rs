@@ -144,7 +144,8 @@ impl Encoder<'_> {
     }
 
     fn select(&mut self, table: &str, clause: Json, columns: &[String]) -> Result<(), TxnError> {
-        for name in columns {
+        // Every row has an identity, which no schema mentions.
+        for name in columns.iter().filter(|name| *name != "_uuid") {
             column(self.schema, table, name)?;
         }
         self.push(json!({"op": "select", "table": table, "where": clause, "columns": columns}), Expect::Rows);

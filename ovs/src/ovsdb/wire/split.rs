@@ -7,6 +7,9 @@ use bytes::{Buf, Bytes, BytesMut};
 /// How deep arrays and objects may nest. A table update needs about eight levels.
 const MAX_DEPTH: u32 = 100;
 
+/// From this many bytes on, a message's memory is given back at once instead of being used again.
+const LARGE: usize = 256 * 1024;
+
 /// Why a byte stream cannot be OVSDB.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
@@ -80,7 +83,12 @@ impl Splitter {
                 if end > self.limit {
                     return Err(SplitError::TooLong { limit: self.limit });
                 }
-                Ok(Some(self.buffer.split_to(end).freeze()))
+                let message = self.buffer.split_to(end).freeze();
+                if end > LARGE {
+                    // Otherwise what comes next would keep the whole of a large snapshot's memory.
+                    self.buffer = BytesMut::from(self.buffer.as_ref());
+                }
+                Ok(Some(message))
             }
             Scan::More => {
                 self.scanned = self.buffer.len();
@@ -205,6 +213,17 @@ mod tests {
             let (a, b) = stream.split_at(at);
             assert_eq!(split([a.to_vec(), b.to_vec()], 1000).unwrap(), MESSAGES, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_large_message_gives_its_memory_back() {
+        let mut splitter = Splitter::new(1 << 24);
+        let large = format!("{{\"a\":\"{}\"}} {{\"b\":", "x".repeat(1 << 20));
+        splitter.buffer().extend_from_slice(large.as_bytes());
+        assert!(splitter.next_message().unwrap().is_some());
+        assert!(splitter.buffer().capacity() < LARGE);
+        splitter.buffer().extend_from_slice(b"1}");
+        assert_eq!(splitter.next_message().unwrap().unwrap().as_ref(), b"{\"b\":1}");
     }
 
     #[test]

@@ -5,9 +5,10 @@ pub(crate) mod proxy;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use portwright_ovs::ovsdb::{Deadline, Options, Remote};
 
@@ -108,6 +109,7 @@ impl Server {
             "-vconsole:off".to_owned(),
         ];
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        adopt_daemons();
         run("ovsdb-server", &args, Some(self.directory.path()));
         self.pid = Some(read_pid(&self.path("ovsdb-server.pid")));
     }
@@ -161,21 +163,17 @@ fn read_pid(path: &Path) -> Pid {
     Pid::from_raw(text.trim().parse().unwrap())
 }
 
-/// Kills a process that is not our child and waits until it is gone.
+/// Kills a daemon and waits until all of it is gone, sockets included.
 fn end(pid: Pid) {
-    if kill(pid, Signal::SIGKILL).is_err() {
-        return;
-    }
-    let start = Instant::now();
-    // A detached process is nobody's to wait for; the kernel says nothing when it goes.
-    while is_alive(pid) && start.elapsed() < Duration::from_secs(5) {
-        std::thread::yield_now();
+    if kill(pid, Signal::SIGKILL).is_ok() {
+        // It is our child: see `adopt_daemons`.
+        let _status = waitpid(pid, None).unwrap();
     }
 }
 
-fn is_alive(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+/// Daemons leave their parent; from now on this process becomes the new one, so that it can wait for their end.
+fn adopt_daemons() {
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
 }
 
 /// An ovs-vswitchd beside a [`Server`], in its own network namespace; ends on drop, taps included.
@@ -211,6 +209,7 @@ impl Vswitchd {
         ];
         let mut all = vec!["netns", "exec", &self.namespace, "ovs-vswitchd"];
         all.extend(args.iter().map(String::as_str));
+        adopt_daemons();
         run("ip", &all, Some(&self.directory));
         self.pid = Some(read_pid(&self.directory.join("ovs-vswitchd.pid")));
     }
