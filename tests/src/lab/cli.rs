@@ -23,6 +23,28 @@ pub(crate) struct Plan {
     pub(crate) output: sys::Output,
 }
 
+impl std::fmt::Display for Plan {
+    /// What a failed test shows: one line per step and obstacle, not the whole JSON.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "$ {}\n[exit {:?}]", self.output.shown, self.code)?;
+        for step in &self.steps {
+            let value = |name| step.get(name).cloned().unwrap_or_default();
+            let (from, to) = (value("from"), value("to"));
+            writeln!(f, "{} {}: {from} -> {to}", field(step, "object"), field(step, "action"))?;
+        }
+        for item in &self.blocked {
+            let (object, reason) = (field(item, "object"), field(item, "reason"));
+            writeln!(
+                f,
+                "{object} blocked {reason}: {}; hint: {}",
+                field(item, "message"),
+                field(item, "hint")
+            )?;
+        }
+        write!(f, "{}", self.output.stderr)
+    }
+}
+
 impl Plan {
     /// `object action` of each step.
     pub(crate) fn summary(&self) -> Vec<String> {
@@ -40,7 +62,7 @@ impl Plan {
     /// The obstacle of this reason, or an error that shows what there is.
     pub(crate) fn blocked_by(&self, reason: &str) -> Result<&Value> {
         let found = self.blocked.iter().find(|item| field(item, "reason") == reason);
-        found.with_context(|| format!("no obstacle {reason}:\n{}", self.output))
+        found.with_context(|| format!("no obstacle {reason}:\n{self}"))
     }
 }
 
@@ -92,7 +114,7 @@ pub(crate) fn plan(policy: &str) -> Result<Plan> {
 pub(crate) fn expect_in_sync(policy: &str) -> Result<()> {
     let plan = plan(policy)?;
     let empty = plan.steps.is_empty() && plan.blocked.is_empty() && plan.code == Some(0);
-    ensure!(empty, "the plan should be empty:\n{}", plan.output);
+    ensure!(empty, "the plan should be empty:\n{plan}");
     Ok(())
 }
 

@@ -50,11 +50,7 @@ fn agree(lab: &mut Lab) -> Result<()> {
         let planned = plan(&sim.observe()?, &desired, &profiles);
         let real = cli::plan(document)?;
         let simulated: Vec<Value> = planned.steps.iter().map(json::step).collect();
-        ensure!(
-            simulated == real.steps,
-            "{wish}: the plans differ; simulated {simulated:#?}\n{}",
-            real.output
-        );
+        ensure!(simulated == real.steps, "{wish}: the plans differ; simulated {simulated:#?}\n{}", real);
         for report in drive::run_steps(&mut sim, &planned, &mut |_| {}) {
             ensure!(
                 report.outcome == Outcome::Done,

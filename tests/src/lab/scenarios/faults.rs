@@ -64,7 +64,7 @@ fn vf_bound_wrong(lab: &mut Lab) -> Result<()> {
         guest::driver(&vf)
     );
     let plan = cli::plan(&document)?;
-    ensure!(plan.summary() == [format!("{pf}/vf/1 bind-vf")], "{}", plan.output);
+    ensure!(plan.summary() == [format!("{pf}/vf/1 bind-vf")], "{}", plan);
     cli::converge(&document)?;
     ensure!(guest::driver(&vf).as_deref() == Some("vfio-pci"), "{:?}", guest::driver(&vf));
     Ok(())
@@ -77,7 +77,7 @@ fn pf_down(lab: &mut Lab) -> Result<()> {
     let name = guest::netdev(&pf).context("the PF has no netdev")?;
     sys::tool("ip", &["link", "set", &name, "down"])?;
     let plan = cli::plan(&document)?;
-    ensure!(plan.summary() == [format!("{pf} set-pf-up")], "{}", plan.output);
+    ensure!(plan.summary() == [format!("{pf} set-pf-up")], "{}", plan);
     cli::converge(&document)?;
     ensure!(links::is_up(&links::show(&name)?), "the PF is still down");
     Ok(())

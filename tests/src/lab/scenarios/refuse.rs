@@ -54,9 +54,9 @@ fn refused(lab: &mut Lab, pf: &str, document: &str, words: &[&str]) -> Result<()
     let obstacle = plan.blocked_by("VfInUse")?;
     let message = cli::field(obstacle, "message");
     for word in words {
-        ensure!(message.contains(word), "the message does not name {word}:\n{}", plan.output);
+        ensure!(message.contains(word), "the message does not name {word}:\n{}", plan);
     }
-    ensure!(!cli::field(obstacle, "hint").is_empty(), "no hint:\n{}", plan.output);
+    ensure!(!cli::field(obstacle, "hint").is_empty(), "no hint:\n{}", plan);
     let output = cli::apply(document)?;
     ensure!(output.code == Some(1), "apply should not have converged:\n{output}");
     let calls = probe.calls()?;
@@ -105,7 +105,7 @@ fn others_go_on(bad: &str, wish: &str, good: &str, reason: &str) -> Result<()> {
     let document = policy::document(&[policy::nic(bad, wish), policy::nic(good, &policy::plain(2))]);
     let plan = cli::plan(&document)?;
     plan.blocked_by(reason)?;
-    ensure!(plan.reasons().len() == 1, "more than one obstacle:\n{}", plan.output);
+    ensure!(plan.reasons().len() == 1, "more than one obstacle:\n{}", plan);
     let output = cli::apply(&document)?;
     ensure!(output.code == Some(1), "apply should not have converged:\n{output}");
     let said = format!("{}{}", output.stdout, output.stderr);
