@@ -238,7 +238,7 @@ impl HostNode {
             return Err(RunError::Failed(HostError::Stuck { pf, what }));
         }
         run::still_holds(self.observer.root(), step)?;
-        if run::disrupts_vfs(step) {
+        if run::disrupts_vfs(self.look(), step)? {
             self.seen = self.look_at_all().map_err(RunError::Failed)?;
             run::check_holders(&self.seen, step)?;
         }

@@ -4,12 +4,18 @@ use portwright_core::drive::RunError;
 use portwright_core::usage::uses;
 use portwright_core::{Change, Disruption, Object, Observed, Step, VfRef};
 
-use super::Checked;
 use super::error::HostError;
+use super::{Checked, Look};
 
-/// Whether a step takes a VF from whoever uses it, or changes one under its user.
-pub(crate) fn disrupts_vfs(step: &Step) -> bool {
-    step.disruption != Disruption::None
+/// Whether a step takes a VF from whoever uses it, or changes one under its user. Where there is no VF yet, there is no
+/// user, and the node need not be looked at again.
+pub(crate) fn disrupts_vfs(look: Look<'_>, step: &Step) -> Checked<bool> {
+    match &step.object {
+        _ if step.disruption == Disruption::None => Ok(false),
+        Object::Pci(pf) => Ok(look.vf_count(*pf)? > 0),
+        Object::Vf(_) => Ok(true),
+        Object::Node | Object::Policy(..) | Object::Named(_) => Ok(false),
+    }
 }
 
 /// Refuses a step if somebody uses a VF that it disrupts. `Force` takes VFs from pods and namespaces, never from open
