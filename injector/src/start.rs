@@ -1,5 +1,6 @@
 //! From `main` to a running injector: arguments, logs, API server, signals, exit code.
 
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
@@ -18,8 +19,10 @@ use crate::flags::{Flags, LogFormat, normalise};
 use crate::networks::chain;
 
 /// Runs the program: 0 after a clean stop, 2 for a command line or surroundings that it cannot start with.
-pub fn main() -> ExitCode {
-    let flags = match Flags::try_parse_from(normalise(std::env::args_os())) {
+///
+/// `arguments` are the process's, the program's name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let flags = match Flags::try_parse_from(normalise(arguments)) {
         Ok(flags) => flags,
         Err(error) => {
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
