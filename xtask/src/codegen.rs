@@ -14,7 +14,7 @@ const FILES: &[Generated] = &[Generated { file: "deploy/crds/portwright.dev.yaml
 
 /// Writes the files, or with `check` compares them. True if they are (now) what the code generates.
 pub(crate) fn run(check: bool) -> Result<bool> {
-    let mut good = true;
+    let mut good = crate::codegen_proto::run(check)?;
     for generated in FILES {
         let text = sys::capture(
             sys::cargo()?.args(["run", "--quiet", "-p", "portwright", "--"]).args(generated.verb),

@@ -7,6 +7,7 @@ mod apt;
 mod bench;
 mod cli;
 mod codegen;
+mod codegen_proto;
 mod demo;
 mod lab;
 mod setup;
