@@ -162,6 +162,13 @@ impl Journal {
         self.change(pf, |record| record.this_boot.vfs.clear())
     }
 
+    /// Forgets a VF whose netdev is about to go.
+    pub fn forget_vf(&mut self, vf: VfRef) -> Result<(), JournalError> {
+        self.change(vf.pf, |record| {
+            record.this_boot.vfs.remove(&vf.index);
+        })
+    }
+
     /// Keeps a verified PF as its last good state, and what its VFs' netdevs look like. A VF whose netdev is not here now
     /// (a pod has it) keeps what was known before.
     pub fn remember(&mut self, pf: &Pf) -> Result<(), JournalError> {
@@ -183,7 +190,8 @@ impl Journal {
         let before = self.records.get(&pf);
         let mut after = before.cloned().unwrap_or_else(|| Record::new(&self.boot));
         change(&mut after);
-        if before == Some(&after) {
+        let unchanged = before.map_or_else(|| after == Record::new(&self.boot), |before| *before == after);
+        if unchanged {
             return Ok(());
         }
         self.set_aside(pf).map_err(|source| JournalError { pf, source })?;

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use portwright_core::drive::RunError;
 use portwright_core::observed::VfAdmin;
+use portwright_core::step::DriverTarget;
 use portwright_core::{Change, Fact, Object, PciAddress, Step, VfRef, udev_rule};
 
 use super::error::HostError;
@@ -33,11 +34,6 @@ fn node_holds(look: Look<'_>, change: &Change) -> Checked<()> {
         let found = look.text(udev_rule::PATH)?;
         return if found == *from { Ok(()) } else { stale(format!("{} is another one", udev_rule::PATH)) };
     }
-    if let Change::LoadModule { module } = change
-        && look.driver_registered(module)?
-    {
-        return stale(format!("{module} is loaded"));
-    }
     Ok(())
 }
 
@@ -54,8 +50,9 @@ fn pf_holds(look: Look<'_>, pf: PciAddress, change: &Change) -> Checked<()> {
         Change::SetEswitch { from, .. } => {
             equal("the e-switch mode", &look.eswitch(pf)?, &Fact::Known(*from))
         }
-        Change::WriteUdevRule { .. }
-        | Change::LoadModule { .. }
+        // Loading what is loaded, because another PF wanted it as well, is no harm.
+        Change::LoadModule { .. }
+        | Change::WriteUdevRule { .. }
         | Change::UnbindVf { .. }
         | Change::BindVf { .. }
         | Change::ReprobeVf { .. }
@@ -77,7 +74,11 @@ fn vf_holds(look: Look<'_>, vf: VfRef, change: &Change) -> Checked<()> {
         Change::UnbindVf { from } | Change::ReprobeVf { driver: from } => {
             equal("the driver", &look.driver(address)?.as_ref(), &Some(from))
         }
-        Change::BindVf { from, .. } => equal("the driver", &look.driver(address)?, from),
+        Change::BindVf { from, to } => match (look.driver(address)?, to) {
+            // A module that was loaded before may have bound it already, as is wanted.
+            (Some(found), DriverTarget::Named { driver, .. }) if found == *driver => Ok(()),
+            (found, _) => equal("the driver", &found, from),
+        },
         Change::SetVfMac { from, .. } => attribute(look, vf, *from, "MAC", |admin| admin.mac),
         Change::SetVfVlan { from, .. } => attribute(look, vf, *from, "VLAN", |admin| admin.vlan),
         Change::SetVfSpoofCheck { from, .. } => {

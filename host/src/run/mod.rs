@@ -47,8 +47,8 @@ pub(crate) fn carry_out(node: &mut HostNode, step: &Step) -> Done {
 fn on_node(node: &mut HostNode, change: &Change) -> Done {
     match change {
         Change::WriteUdevRule { to, .. } => system::write_udev_rule(node, to),
-        Change::LoadModule { module } => system::load_module(node, module),
-        Change::SetPfUp { .. }
+        Change::LoadModule { .. }
+        | Change::SetPfUp { .. }
         | Change::SetPfMtu { .. }
         | Change::SetAutoprobe { .. }
         | Change::SetNumVfs { .. }
@@ -74,8 +74,8 @@ fn on_pf(node: &mut HostNode, pf: PciAddress, change: &Change) -> Done {
         Change::SetAutoprobe { from, to } => pf::set_autoprobe(node, pf, *from, *to),
         Change::SetNumVfs { from, to } => pf::set_num_vfs(node, pf, *from, *to),
         Change::SetEswitch { to, .. } => pf::set_eswitch(node, pf, *to),
+        Change::LoadModule { module } => system::load_module(node, pf, module),
         Change::WriteUdevRule { .. }
-        | Change::LoadModule { .. }
         | Change::UnbindVf { .. }
         | Change::BindVf { .. }
         | Change::ReprobeVf { .. }
@@ -93,7 +93,7 @@ fn on_pf(node: &mut HostNode, pf: PciAddress, change: &Change) -> Done {
 fn on_vf(node: &mut HostNode, vf: VfRef, change: &Change) -> Done {
     match change {
         Change::UnbindVf { .. } => vf::unbind(node, vf),
-        Change::BindVf { from, to } => vf::rebind(node, vf, from.is_some(), to),
+        Change::BindVf { to, .. } => vf::rebind(node, vf, to),
         Change::ReprobeVf { driver } => vf::reprobe(node, vf, driver),
         Change::SetVfMac { .. }
         | Change::SetVfVlan { .. }

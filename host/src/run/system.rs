@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use portwright_core::drive::RunError;
-use portwright_core::{Object, udev_rule};
+use portwright_core::{Object, PciAddress, udev_rule};
 
 use super::{Done, HostError};
 use crate::node::{HostNode, unless_stale};
@@ -29,7 +28,7 @@ pub(super) fn write_udev_rule(node: &mut HostNode, content: &str) -> Done {
 }
 
 /// Loads a module with the host's `modprobe` and sees that its driver is registered.
-pub(super) fn load_module(node: &mut HostNode, module: &str) -> Done {
+pub(super) fn load_module(node: &mut HostNode, pf: PciAddress, module: &str) -> Done {
     const PROGRAM: &str = "modprobe";
     let places = ["sbin/modprobe", "usr/sbin/modprobe"];
     let Some(modprobe) = find(node, &places) else {
@@ -47,18 +46,15 @@ pub(super) fn load_module(node: &mut HostNode, module: &str) -> Done {
             return Err(HostError::ProgramFailed { command, text });
         }
     }
-    match node.look().driver_registered(module) {
-        Err(RunError::Stale { .. }) | Ok(true) => Ok(()),
-        other => {
-            unless_stale(Object::Node, other)?;
-            Err(HostError::NotReadBack {
-                object: Object::Node,
-                what: "loading its module",
-                wanted: format!("driver {module}"),
-                found: "none of that name".to_owned(),
-            })
-        }
+    if unless_stale(Object::Pci(pf), node.look().driver_registered(module))? {
+        return Ok(());
     }
+    Err(HostError::NotReadBack {
+        object: Object::Pci(pf),
+        what: "loading a module for its VFs",
+        wanted: format!("driver {module}"),
+        found: "none of that name".to_owned(),
+    })
 }
 
 fn find(node: &HostNode, places: &[&str]) -> Option<PathBuf> {

@@ -12,9 +12,10 @@ use crate::netlink::{self, NetlinkError, RawLink};
 use crate::node::{HostNode, unless_stale};
 use crate::uevent::Uevents;
 
-/// Unbinds the VF from its driver.
+/// Unbinds the VF from its driver. Its netdev goes, and with it what is remembered of that.
 pub(super) fn unbind(node: &mut HostNode, vf: VfRef) -> Done {
     let address = address(node, vf)?;
+    node.journal.forget_vf(vf).map_err(|source| HostError::Journal { source })?;
     let command = Command::Write {
         path: node.root().join(folder(address)).join("driver/unbind"),
         text: address.to_string(),
@@ -22,10 +23,14 @@ pub(super) fn unbind(node: &mut HostNode, vf: VfRef) -> Done {
     node.in_child(vf.pf, &command, |source| hint::binding(vf, "unbinding", source))
 }
 
-/// Binds the VF, unbinding it first if it has a driver.
-pub(super) fn rebind(node: &mut HostNode, vf: VfRef, bound: bool, to: &DriverTarget) -> Done {
-    if bound {
-        unbind(node, vf)?;
+/// Binds the VF, unbinding it first if it has another driver.
+pub(super) fn rebind(node: &mut HostNode, vf: VfRef, to: &DriverTarget) -> Done {
+    let address = address(node, vf)?;
+    let bound = unless_stale(Object::Vf(vf), node.look().driver(address))?;
+    match (bound, to) {
+        (Some(bound), DriverTarget::Named { driver, .. }) if bound == *driver => return Ok(()),
+        (Some(_), _) => unbind(node, vf)?,
+        (None, _) => {}
     }
     bind(node, vf, to)
 }
