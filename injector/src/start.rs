@@ -32,6 +32,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     start_logs(&flags);
+    // A panic is answered with 500; where it came from belongs into the log, what it was about may be a pod's.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "panic");
+    }));
     match Config::new(flags).map_err(|error| chain(&error)).and_then(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

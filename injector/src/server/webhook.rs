@@ -1,5 +1,6 @@
 //! One admission request, from its body to the answer.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl Webhook {
         let refused = check_head(&request);
         let collected = self.bodies.collect(request.into_body()).await;
         activity.enter(Phase::Busy);
-        self.metrics.in_flight.inc();
+        let in_flight = InFlight::new(&self.metrics);
         let finished = match (refused, collected) {
             (Some((status, text)), _) => Finished::text(status, text, "BadRequest"),
             (None, Err(error)) => body_error(error),
@@ -88,23 +89,10 @@ impl Webhook {
                 self.metrics
                     .body_bytes
                     .observe(f64::from(u32::try_from(body.bytes.len()).unwrap_or(u32::MAX)));
-                let work = AssertUnwindSafe(self.work(&body.bytes)).catch_unwind();
-                match tokio::time::timeout_at(deadline, work).await {
-                    Ok(Ok(finished)) => finished,
-                    Ok(Err(_)) => {
-                        self.metrics.panics.inc();
-                        tracing::error!("handling a request panicked; this is a defect of the injector");
-                        Finished::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error", "Panic")
-                    }
-                    Err(_) => Finished::text(
-                        StatusCode::GATEWAY_TIMEOUT,
-                        "no answer within the request's time",
-                        "Timeout",
-                    ),
-                }
+                guarded(self.work(&body.bytes), deadline, &self.metrics).await
             }
         };
-        self.metrics.in_flight.dec();
+        drop(in_flight);
         self.metrics.finished(finished.outcome, finished.reason, started.elapsed());
         let closing =
             *self.stage.borrow() != Stage::Serving || finished.status == StatusCode::PAYLOAD_TOO_LARGE;
@@ -192,6 +180,37 @@ impl Webhook {
     }
 }
 
+/// Counts a request as long as it lives, also if its client goes away in the middle.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// Ends work that takes too long or panics with an answer that says so.
+async fn guarded(work: impl Future<Output = Finished>, deadline: Instant, metrics: &Metrics) -> Finished {
+    match tokio::time::timeout_at(deadline, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(finished)) => finished,
+        Ok(Err(_)) => {
+            metrics.panics.inc();
+            tracing::error!("handling a request panicked; this is a defect of the injector");
+            Finished::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error", "Panic")
+        }
+        Err(_) => {
+            Finished::text(StatusCode::GATEWAY_TIMEOUT, "no answer within the request's time", "Timeout")
+        }
+    }
+}
+
 /// What the head alone rules out.
 fn check_head(request: &Request<Incoming>) -> Option<(StatusCode, &'static str)> {
     if request.uri().path() != PATH {
@@ -263,8 +282,33 @@ impl Finished {
 
 #[cfg(test)]
 mod tests {
-    use super::budget_of;
     use std::time::Duration;
+
+    use http::StatusCode;
+    use tokio::time::Instant;
+
+    use super::{Finished, InFlight, budget_of, guarded};
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn work_that_panics_or_never_ends_is_answered() {
+        let metrics = Metrics::default();
+        let soon = Instant::now() + Duration::from_millis(20);
+        let finished = guarded(async { panic!("a defect") }, soon, &metrics).await;
+        assert_eq!(finished.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(metrics.panics.get(), 1);
+        let finished = guarded(std::future::pending::<Finished>(), soon, &metrics).await;
+        assert_eq!(finished.status, StatusCode::GATEWAY_TIMEOUT);
+    }
+
+    #[test]
+    fn a_request_whose_client_goes_away_is_not_counted_for_ever() {
+        let metrics = Metrics::default();
+        let in_flight = InFlight::new(&metrics);
+        assert_eq!(metrics.in_flight.get(), 1);
+        drop(in_flight);
+        assert_eq!(metrics.in_flight.get(), 0);
+    }
 
     #[test]
     fn the_api_servers_patience_bounds_ours() {

@@ -110,6 +110,41 @@ async fn clients_are_asked_for_certificates_only_if_told() {
     assert!(rig.review(&pod("foo-network")).await.is_patched());
 }
 
+#[tokio::test]
+async fn tls_versions_suites_and_groups_are_what_the_flags_say() {
+    let suite = rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let by_flags: [(&[&str], bool, rustls::ProtocolVersion); 4] = [
+        (&[], false, rustls::ProtocolVersion::TLSv1_3),
+        (&["-tls-min-version=VersionTLS13"], false, rustls::ProtocolVersion::TLSv1_3),
+        (&["-tls-min-version=VersionTLS12"], true, rustls::ProtocolVersion::TLSv1_2),
+        (
+            &["-tls-cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "-tls-curve-preferences=23"],
+            true,
+            rustls::ProtocolVersion::TLSv1_2,
+        ),
+    ];
+    for (flags, only_12, version) in by_flags {
+        let rig = Rig::start(flags).await;
+        let versions: &[_] = if only_12 { &[&rustls::version::TLS12] } else { rustls::ALL_VERSIONS };
+        let stream =
+            crate::rig::tls_with(rig.injector.webhook, &[&rig.authority.pem], versions).await.unwrap();
+        let session = stream.get_ref().1;
+        assert_eq!(session.protocol_version(), Some(version), "{flags:?}");
+        assert_eq!(session.alpn_protocol(), Some(&b"http/1.1"[..]), "{flags:?}");
+        if flags.len() == 2 {
+            assert_eq!(session.negotiated_cipher_suite().unwrap().suite(), suite);
+            assert_eq!(
+                session.negotiated_key_exchange_group().unwrap().name(),
+                rustls::NamedGroup::secp256r1
+            );
+        }
+    }
+    let rig = Rig::start(&["-tls-min-version=VersionTLS13"]).await;
+    let old =
+        crate::rig::tls_with(rig.injector.webhook, &[&rig.authority.pem], &[&rustls::version::TLS12]).await;
+    assert!(old.is_err());
+}
+
 fn webhook_object() -> Value {
     let entry = |name: &str, service: &str| {
         json!({

@@ -216,17 +216,27 @@ impl Answer {
 
 /// Opens TLS to the webhook, as an API server does.
 pub async fn tls(address: SocketAddr, roots: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    tls_with(address, roots, rustls::ALL_VERSIONS).await
+}
+
+/// The same with these TLS versions only.
+pub async fn tls_with(
+    address: SocketAddr,
+    roots: &[&str],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut store = RootCertStore::empty();
     for pem in roots {
         for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(pem.as_bytes()) {
             store.add(certificate.unwrap()).unwrap();
         }
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(store)
         .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(SERVER_NAME).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
