@@ -33,7 +33,7 @@ macro_rules! text_serde {
 }
 
 /// Address of a PCI function, `dddd:bb:dd.f` in hexadecimal. The domain may have more than four digits (VMD).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PciAddress {
     /// PCI domain (segment).
     pub domain: u32,

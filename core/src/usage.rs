@@ -90,7 +90,10 @@ impl fmt::Display for Use {
 /// Everything that makes an existing VF count as in use; empty means idle.
 pub fn uses(observed: &Observed, vf: VfRef) -> Vec<Use> {
     let Some(found) = observed.vf(vf) else { return Vec::new() };
-    let mut uses: Vec<Use> = found.holders.iter().cloned().map(Use::Held).collect();
+    // Pods come first: draining one is what helps, whatever else it holds.
+    let mut holders = found.holders.clone();
+    holders.sort();
+    let mut uses: Vec<Use> = holders.into_iter().map(Use::Held).collect();
     for netdev in found.netdevs.iter().map(|netdev| netdev.name.as_str()) {
         uses.extend(
             netdev_uses(observed, netdev)

@@ -8,7 +8,7 @@ use crate::fact::Fact;
 use crate::id::{MacAddress, PciAddress, PciId};
 
 /// A physical function: a PCI function with `sriov_totalvfs` in sysfs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pf {
     /// PCI address.
@@ -98,7 +98,7 @@ pub fn primary_netdev(netdevs: &[Netdev]) -> Option<&Netdev> {
 }
 
 /// A virtual function of a visible PF.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Vf {
     /// Number in the PF's `virtfn*` links, from 0.

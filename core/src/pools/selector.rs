@@ -1,7 +1,8 @@
 //! Which devices a pool takes: every present, non-empty list narrows (AND), members of a list are alternatives (OR). The
 //! answer names the condition that refused a device and the value it found, for `pools --explain`.
 
-use crate::pools::device::Candidate;
+use super::candidate::Candidate;
+use super::range::FunctionRange;
 
 /// One selector object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,38 +35,6 @@ pub struct DeviceSelector {
     pub need_vhost_net: bool,
     /// vDPA type.
     pub vdpa_type: Option<VdpaType>,
-    /// Whether `pfNames` restricts, even if none of its entries could be read.
-    pub has_pf_names: bool,
-    /// Whether `rootDevices` restricts, even if none of its entries could be read.
-    pub has_root_devices: bool,
-}
-
-/// A PF and the numbers of its functions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionRange {
-    /// Netdev name or PCI address of the PF.
-    pub name: String,
-    /// Inclusive runs of VF or SF numbers; `None` takes all functions, also those whose number is not known.
-    pub indexes: Option<Vec<(u32, u32)>>,
-}
-
-impl FunctionRange {
-    /// Adds another entry for the same PF.
-    pub fn unite(&mut self, other: FunctionRange) {
-        match (&mut self.indexes, other.indexes) {
-            (Some(runs), Some(more)) => runs.extend(more),
-            (indexes, None) => *indexes = None,
-            (None, Some(_)) => {}
-        }
-    }
-
-    fn holds(&self, index: Option<u32>) -> bool {
-        match (&self.indexes, index) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(runs), Some(index)) => runs.iter().any(|(first, last)| (*first..=*last).contains(&index)),
-        }
-    }
 }
 
 /// `vdpaType`.
@@ -125,12 +94,11 @@ fn list(condition: &'static str, wanted: &[String], found: Option<&str>) -> Resu
 
 fn ranges(
     condition: &'static str,
-    restricts: bool,
     wanted: &[FunctionRange],
     name: Option<&str>,
     index: Option<u32>,
 ) -> Result<(), Refusal> {
-    if !restricts && wanted.is_empty() {
+    if wanted.is_empty() {
         return Ok(());
     }
     let entry = name.and_then(|name| wanted.iter().find(|range| range.name.eq_ignore_ascii_case(name)));
@@ -144,19 +112,6 @@ fn ranges(
         wanted: names.join(" or "),
         found: name.map_or_else(|| "no PF".to_owned(), |name| format!("{name} {number}")),
     })
-}
-
-impl std::fmt::Display for FunctionRange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)?;
-        let runs: Vec<String> = self
-            .indexes
-            .iter()
-            .flatten()
-            .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
-            .collect();
-        if runs.is_empty() { Ok(()) } else { write!(f, "#{}", runs.join(",")) }
-    }
 }
 
 impl DeviceSelector {
@@ -174,8 +129,8 @@ impl DeviceSelector {
         if device.accelerator {
             return Ok(());
         }
-        ranges("pfNames", self.has_pf_names, &self.pf_names, device.pf_name.as_deref(), device.index)?;
-        ranges("rootDevices", self.has_root_devices, &self.root_devices, device.pf_address.as_deref(), device.index)?;
+        ranges("pfNames", &self.pf_names, device.pf_name.as_deref(), device.index)?;
+        ranges("rootDevices", &self.root_devices, device.pf_address.as_deref(), device.index)?;
         list("linkTypes", &self.link_types, device.link_type.as_deref())?;
         if device.aux.is_none() {
             list("ddpProfiles", &self.ddp_profiles, device.ddp_profile.as_deref())?;

@@ -30,7 +30,7 @@ impl SimNode {
             if step.force && self.kernel.yields_to_force(vf) {
                 // It is taken from its user now; the steps that follow find nobody.
                 self.known_in_use.remove(&vf);
-            } else if self.known_in_use.contains(&vf) {
+            } else if self.known_in_use.get(&vf).is_some_and(|hard| *hard || !step.force) {
                 self.violate(Violation::VfInUse { vf, step: step.to_string() });
                 return Err(stale(format!("{vf} is in use")));
             } else if step.disruption != Disruption::None {

@@ -107,8 +107,8 @@ pub struct SimNode {
     pub steps: u32,
     crashed: bool,
     violations: Vec<Violation>,
-    /// VFs that were in use when the node was last observed.
-    known_in_use: BTreeSet<VfRef>,
+    /// VFs that were in use when the node was last observed, and whether in a way that even `Force` respects.
+    known_in_use: BTreeMap<VfRef, bool>,
 }
 
 impl SimNode {
@@ -122,7 +122,7 @@ impl SimNode {
             steps: 0,
             crashed: false,
             violations: Vec::new(),
-            known_in_use: BTreeSet::new(),
+            known_in_use: BTreeMap::new(),
         }
     }
 
@@ -199,7 +199,8 @@ impl Node for SimNode {
         self.state_dir.saved_autoprobe.retain(|address, saved| {
             kernel.pfs.get(address).is_none_or(|pf| !pf.present || pf.autoprobe != *saved)
         });
-        self.known_in_use = self.kernel.vfs().filter(|vf| self.kernel.in_use(*vf)).collect();
+        let used = self.kernel.vfs().filter(|vf| self.kernel.in_use(*vf));
+        self.known_in_use = used.map(|vf| (vf, !self.kernel.yields_to_force(vf))).collect();
         Ok(view::observed(&self.kernel, &self.state_dir))
     }
 

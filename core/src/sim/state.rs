@@ -160,6 +160,8 @@ pub struct Away {
     pub netns: String,
     /// A process there.
     pub pid: u32,
+    /// Its command.
+    pub command: String,
 }
 
 impl SimNetdev {

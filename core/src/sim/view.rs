@@ -115,7 +115,7 @@ fn holders(kernel: &Kernel, reference: VfRef, vf: &SimVf) -> Vec<Holder> {
         netdev.away.as_ref().map(|away| Holder::Namespace {
             netns: away.netns.clone(),
             pid: Some(away.pid),
-            command: Some("app".to_owned()),
+            command: Some(away.command.clone()),
             netdev: Some(netdev.name.clone()),
             container: None,
         })
