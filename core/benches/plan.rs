@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use portwright_core::desired::{
     Desired, DisruptionPolicy, Document, DriverWish, Mode, NicEntry, VfGroup, Vlan, VlanProtocol,
 };
-use portwright_core::observed::{Netdev, Pf, Vf};
+use portwright_core::observed::{Link, Netdev, Pf, Vf};
 use portwright_core::select::Selector;
 use portwright_core::{Fact, Observed, PciAddress, PciId, Profiles, plan};
 
@@ -98,6 +98,9 @@ fn observed(vfs: u16) -> Observed {
             vf.admin.vlan = Fact::Known(Vlan { id: 100, qos: 0, protocol: VlanProtocol::Dot1q });
             vf.admin.mac = Fact::Known(portwright_core::MacAddress([2, 0, 0, 0, bus, low]));
             vf.driver = Some(if index < 64 { "vfio-pci" } else { "iavf" }.to_owned());
+            if index >= 64 {
+                vf.netdevs = vec![netdev(format!("ens{bus}f0v{index}"), 1500)];
+            }
             vf
         };
         observed.pfs.push(Pf {
@@ -113,5 +116,8 @@ fn observed(vfs: u16) -> Observed {
             ..Pf::default()
         });
     }
+    let links =
+        observed.pfs.iter().flat_map(|pf| pf.netdevs.iter().chain(pf.vfs.iter().flat_map(|vf| &vf.netdevs)));
+    observed.links = links.map(|netdev| Link { name: netdev.name.clone(), ..Link::default() }).collect();
     observed
 }
