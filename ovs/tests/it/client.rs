@@ -8,7 +8,7 @@ use portwright_ovs::ovsdb::{
 };
 
 use crate::harness::proxy::{Mischief, Proxy};
-use crate::harness::{Server, soon};
+use crate::harness::{Server, soon, within};
 
 pub(crate) fn monitor() -> Monitor {
     Monitor::new("Open_vSwitch")
@@ -250,7 +250,7 @@ async fn listeners_hear_every_change_in_order() {
     let bridge = add_bridge(&session, "br0", &["p0"]).await;
     let mut heard = Vec::new();
     while !heard.contains(&"Update Open_vSwitch old new".to_owned()) {
-        let Some(Event::Changed(batch)) = changes.next().await else { panic!("nothing heard") };
+        let Some(Event::Changed(batch)) = within(changes.next()).await else { panic!("nothing heard") };
         for change in &batch.changes {
             let part = |there: bool, text| if there { text } else { "-" };
             let (old, new) = (part(change.old.is_some(), "old"), part(change.new.is_some(), "new"));
@@ -265,7 +265,7 @@ async fn listeners_hear_every_change_in_order() {
     let mut txn = Txn::new("test", "remove");
     txn.mutate(root(&session).await, [Mutation::remove("bridges", bridge)]);
     session.commit(&txn, soon()).await.unwrap();
-    let Some(Event::Changed(batch)) = changes.next().await else { panic!("nothing heard") };
+    let Some(Event::Changed(batch)) = within(changes.next()).await else { panic!("nothing heard") };
     assert_eq!(batch.cause, Cause::Update);
     assert_eq!(batch.changes.iter().filter(|change| change.new.is_none()).count(), 3);
     assert_eq!(batch.changes[0].row().unwrap().get("name"), Some(&Datum::from("br0")));
@@ -339,7 +339,7 @@ async fn a_lock_has_one_holder() {
     }
     let name: LockName = "one".parse().unwrap();
     let mut mine = first.lock(&name, soon()).await.unwrap();
-    assert!(mine.reached(LockState::Held).await);
+    assert!(within(mine.reached(LockState::Held)).await);
     let mut theirs = second.lock(&name, soon()).await.unwrap();
     second.echo(soon()).await.unwrap();
     assert_eq!(theirs.state(), LockState::Waiting);
@@ -349,7 +349,7 @@ async fn a_lock_has_one_holder() {
     assert!(matches!(error, Error::LockNotHeld { .. }), "{error}");
     first.commit(&txn, soon()).await.unwrap();
     first.unlock(mine).await;
-    assert!(theirs.reached(LockState::Held).await);
+    assert!(within(theirs.reached(LockState::Held)).await);
     second.commit(&txn, soon()).await.unwrap();
     // A third client takes it by force.
     let mut thief = std::process::Command::new("ovsdb-client")
@@ -358,10 +358,10 @@ async fn a_lock_has_one_holder() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    assert!(theirs.reached(LockState::Stolen).await);
+    assert!(within(theirs.reached(LockState::Stolen)).await);
     thief.kill().unwrap();
     thief.wait().unwrap();
-    assert!(theirs.reached(LockState::Held).await);
+    assert!(within(theirs.reached(LockState::Held)).await);
 }
 
 #[tokio::test]

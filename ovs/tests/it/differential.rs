@@ -10,7 +10,7 @@ use portwright_ovs::ovsdb::{
 use serde_json::{Value as Json, json};
 
 use crate::harness::proxy::{Mischief, Proxy};
-use crate::harness::{Server, quick, soon};
+use crate::harness::{Server, quick, soon, within};
 
 const CLIENTS: u64 = 5;
 const TRANSACTIONS: u64 = 2_000;
@@ -271,7 +271,7 @@ async fn copies_equal_the_database_after_10_000_random_transactions_and_many_dis
         });
         assert_eq!(differences(&seen.await.unwrap(), &expected), Vec::<String>::new(), "client {number}");
     }
-    let followed = follower.await.unwrap();
+    let followed = within(follower).await.unwrap();
     let view = steady.state().view.clone().unwrap();
     let shown: BTreeMap<_, _> =
         view.table("Thing").unwrap().rows().map(|(uuid, row)| (uuid, format!("{row:?}"))).collect();

@@ -9,7 +9,7 @@ use portwright_ovs::ovsdb::{
 };
 
 use crate::client::{add_bridge, monitor, root};
-use crate::harness::{Server, quick, run, soon};
+use crate::harness::{Server, quick, run, soon, within};
 
 fn server_id(session: &Session) -> Option<String> {
     match &session.state().link {
@@ -40,7 +40,7 @@ async fn a_restart_is_survived_and_what_changed_meanwhile_is_told() {
     add_bridge(&session, "goes", &["p1"]).await;
     let name: LockName = "ours".parse().unwrap();
     let mut lock = session.lock(&name, soon()).await.unwrap();
-    assert!(lock.reached(LockState::Held).await);
+    assert!(within(lock.reached(LockState::Held)).await);
     let (before, mut changes) = (server_id(&session), session.changes());
 
     server.kill();
@@ -56,7 +56,7 @@ async fn a_restart_is_survived_and_what_changed_meanwhile_is_told() {
 
     server.launch();
     server.vsctl(&["--no-wait", "del-br", "goes", "--", "add-br", "comes"]);
-    assert!(lock.reached(LockState::Held).await);
+    assert!(within(lock.reached(LockState::Held)).await);
     let see = session.wait_for("the new bridge", soon(), |view| {
         let bridges = view.table("Bridge")?;
         (bridges.find("name", "comes").count() == 1 && bridges.len() == 2).then_some(())
@@ -67,7 +67,7 @@ async fn a_restart_is_survived_and_what_changed_meanwhile_is_told() {
     // Nothing is told twice and nothing is left out, however the snapshot and the change fell together.
     let (mut names, mut resyncs) = (Vec::new(), 0);
     while names.len() < 2 {
-        let Some(Event::Changed(batch)) = changes.next().await else { panic!("nothing heard") };
+        let Some(Event::Changed(batch)) = within(changes.next()).await else { panic!("nothing heard") };
         resyncs += usize::from(batch.cause == Cause::Resync);
         for change in batch.changes.iter().filter(|change| change.table() == "Bridge") {
             let name =
@@ -208,7 +208,7 @@ async fn an_online_schema_change_keeps_connection_and_open_calls() {
     let (bridge, _) = view.table("Bridge").unwrap().find("name", "br0").next().unwrap();
     txn.mutate(portwright_ovs::ovsdb::Target::row("Bridge", bridge), [Mutation::insert("mirrors", mirror)]);
     session.commit(&txn, soon()).await.unwrap();
-    let Some(Event::Changed(_)) = changes.next().await else { panic!("nothing heard") };
+    let Some(Event::Changed(_)) = within(changes.next()).await else { panic!("nothing heard") };
 }
 
 #[tokio::test]
@@ -286,10 +286,10 @@ async fn a_dropped_lock_is_given_back_without_being_asked() {
     let second = Session::start(server.remote(), Monitor::new("Open_vSwitch"), quick());
     let name: LockName = "one".parse().unwrap();
     let mut mine = first.lock(&name, soon()).await.unwrap();
-    assert!(mine.reached(LockState::Held).await);
+    assert!(within(mine.reached(LockState::Held)).await);
     let mut theirs = second.lock(&name, soon()).await.unwrap();
     drop(mine);
-    assert!(tokio::time::timeout(Duration::from_secs(5), theirs.reached(LockState::Held)).await.unwrap());
+    assert!(within(theirs.reached(LockState::Held)).await);
 }
 
 #[tokio::test]

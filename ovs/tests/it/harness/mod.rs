@@ -19,6 +19,11 @@ pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))
 }
 
+/// Waits for what happens at once if all is well; fails instead of hanging if it never does.
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("nothing happened")
+}
+
 /// Impatient, so that outages are over quickly.
 pub(crate) fn quick() -> Options {
     Options {
