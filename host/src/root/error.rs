@@ -46,11 +46,11 @@ pub enum ReadError {
 
 impl ReadError {
     /// Makes the error of a failed system call.
-    pub(crate) fn of(path: PathBuf, errno: Errno) -> ReadError {
-        if errno == Errno::ENOENT {
+    pub(crate) fn of(path: PathBuf, source: io::Error) -> ReadError {
+        if source.kind() == io::ErrorKind::NotFound {
             ReadError::Absent { path }
         } else {
-            ReadError::Unreadable { path, source: errno.into() }
+            ReadError::Unreadable { path, source }
         }
     }
 
