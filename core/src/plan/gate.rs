@@ -3,6 +3,7 @@
 use crate::blocked::{Blocked, Reason};
 use crate::desired::DisruptionPolicy;
 use crate::id::{Object, VfRef};
+use crate::range::IndexSet;
 use crate::step::Disruption;
 use crate::usage::Use;
 
@@ -22,8 +23,12 @@ pub(super) struct Request<'a> {
     pub(super) users: Vec<(VfRef, Vec<Use>)>,
 }
 
-/// Lets a change through (the answer says whether by force), or says what is in the way.
-pub(super) fn gate(policy: DisruptionPolicy, request: Request<'_>) -> Result<bool, Vec<Blocked>> {
+/// Lets a change through (the answer says whether by force, and the notes from whom), or says what is in the way.
+pub(super) fn gate(
+    policy: DisruptionPolicy,
+    request: Request<'_>,
+    notes: &mut Vec<String>,
+) -> Result<bool, Vec<Blocked>> {
     let Request { object, what, consequence, alternative, disruption, users } = request;
     if policy == DisruptionPolicy::Never && disruption != Disruption::None {
         let who = match disruption {
@@ -45,31 +50,54 @@ pub(super) fn gate(policy: DisruptionPolicy, request: Request<'_>) -> Result<boo
     let held: Vec<&(VfRef, Vec<Use>)> =
         users.iter().filter(|(_, uses)| !forced || uses.iter().any(|held| !held.yields_to_force())).collect();
     if held.is_empty() {
+        notes.extend(users.iter().map(|(vf, uses)| {
+            format!("Force: VF {} {}; {what} will {consequence}", vf.index, all_uses(uses))
+        }));
         return Ok(true);
     }
-    Err(held
+    let unseen = |uses: &[Use]| uses.iter().all(|held| matches!(held, Use::Unseen { .. }));
+    let (hidden, seen): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, uses)| unseen(uses));
+    let mut obstacles: Vec<Blocked> = seen
         .into_iter()
-        .map(|(vf, uses)| obstacle(policy, &object, what, consequence, &alternative, *vf, uses))
-        .collect())
+        .map(|(vf, uses)| obstacle(policy, &object, what, consequence, &alternative, &name(&[*vf]), uses))
+        .collect();
+    // What hides one VF's users hides all: said once.
+    if let Some((_, uses)) = hidden.first() {
+        let vfs: Vec<VfRef> = hidden.iter().map(|(vf, _)| *vf).collect();
+        obstacles.push(obstacle(policy, &object, what, consequence, &alternative, &name(&vfs), uses));
+    }
+    Err(obstacles)
 }
 
-/// One VF in use.
+fn name(vfs: &[VfRef]) -> String {
+    match IndexSet::from_indexes(vfs.iter().map(|vf| vf.index)) {
+        Some(set) if vfs.len() > 1 => format!("VFs {set}"),
+        Some(set) => format!("VF {set}"),
+        None => "no VF".to_owned(),
+    }
+}
+
+fn all_uses(uses: &[Use]) -> String {
+    uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// One VF in use, or several whose users are hidden.
 fn obstacle(
     policy: DisruptionPolicy,
     object: &Object,
     what: &str,
     consequence: &str,
     alternative: &Option<String>,
-    vf: VfRef,
+    vf: &str,
     uses: &[Use],
 ) -> Blocked {
     let evictable = uses.iter().all(Use::yields_to_force);
-    let found = uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    let found = all_uses(uses);
     let mut hint = uses.first().map(Use::hint).unwrap_or_default();
     if let Some(alternative) = alternative {
         hint = format!("{hint}, or {alternative}");
     }
-    let message = format!("VF {} {found}; {what} would {consequence}", vf.index);
+    let message = format!("{vf} {found}; {what} would {consequence}");
     if policy == DisruptionPolicy::Evict && evictable {
         let hint = format!("run the daemon with --kube, or {hint}");
         return Blocked::new(

@@ -13,10 +13,10 @@ pub mod text;
 mod vf;
 
 use crate::blocked::{Blocked, Reason};
-use crate::desired::Desired;
+use crate::desired::{Desired, Document, NicEntry};
 use crate::id::{Object, PciAddress};
 use crate::management::{ManagementPath, management_path};
-use crate::observed::Observed;
+use crate::observed::{Observed, Pf};
 use crate::profile::Profiles;
 use crate::step::{Change, Disruption, Step};
 use crate::udev_rule;
@@ -118,6 +118,14 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
     }
     add_udev_rule(&context, &mut plan);
     plan
+}
+
+/// The entry that each PF follows, for whoever else acts on policies. PFs whose policies conflict are left out.
+pub(crate) fn bound<'a>(
+    observed: &'a Observed,
+    desired: &'a Desired,
+) -> impl Iterator<Item = (&'a Pf, &'a Document, &'a NicEntry)> {
+    bind::bind(observed, desired).bound.into_iter().map(|(pf, bound)| (pf, bound.document, bound.entry))
 }
 
 /// Puts the udev rule before the first creation of VFs.

@@ -9,7 +9,7 @@ use crate::blocked::{Blocked, Reason};
 use crate::desired::{Document, EswitchMode, NicEntry};
 use crate::fact::{Absence, Fact};
 use crate::id::{Object, VfRef};
-use crate::observed::{Pf, Sight};
+use crate::observed::{Pf, Sight, Vf};
 use crate::profile::{Configure, EswitchOrder, Profile};
 use crate::step::{Change, Disruption};
 use crate::usage::{Use, uses};
@@ -86,6 +86,7 @@ impl PfPlanner<'_> {
         let recreate = target != current || order_recreates;
         let mut ahead = Findings::default();
         self.check_drivers(&mut ahead, target, recreate);
+        self.check_iommu_groups(&mut ahead, target, recreate);
         self.check_attributes(&mut ahead, target);
         if recreate {
             self.check_number(&mut ahead, target);
@@ -94,14 +95,15 @@ impl PfPlanner<'_> {
         let mut remake =
             Remake { current, target, eswitch, order, recreate, force: false, link: Link::default() };
         let touches = recreate || remake.eswitch.is_some();
+        let mut notes = Vec::new();
         if touches {
-            match self.may_remake(&remake) {
+            match self.may_remake(&remake, &mut notes) {
                 Ok(force) => remake.force = force,
                 Err(mut obstacles) => ahead.blocked.append(&mut obstacles),
             }
         }
         let hindered = touches && !(ahead.blocked.is_empty() && own.blocked.is_empty());
-        let protected = self.protect(&mut own, &lowering, touches && !hindered, &remake);
+        let protected = self.protect(&mut own, &lowering, touches, &remake);
         // Modules are loaded even where nothing is remade: a VF may only lack its driver.
         findings.blocked.append(&mut own.blocked);
         findings.unknown.append(&mut own.unknown);
@@ -114,6 +116,7 @@ impl PfPlanner<'_> {
         if !stop {
             findings.steps.append(&mut ahead.steps);
             if touches {
+                findings.notes.append(&mut notes);
                 self.plan_remake(findings, &remake);
             }
             self.plan_vfs(findings, &remake);
@@ -122,6 +125,7 @@ impl PfPlanner<'_> {
         let lowering = lowering.filter(|_| !stop || current == 0);
         if let (false, Some(change)) = (protected, lowering) {
             let force = by_force.unwrap_or(false);
+            findings.notes.append(&mut own.notes);
             findings.step(Object::Pci(self.pf.address), change, Disruption::None, force);
         }
         findings.blocked.append(&mut ahead.blocked);
@@ -227,7 +231,7 @@ impl PfPlanner<'_> {
         if target > current {
             own.step(object, Change::SetPfMtu { from: current, to: target }, Disruption::None, false);
         } else if target < current {
-            let larger = |vf: &&crate::observed::Vf| {
+            let larger = |vf: &&Vf| {
                 vf.netdevs.first().is_none_or(|netdev| netdev.mtu.known().is_none_or(|mtu| *mtu > target))
             };
             let users =
@@ -240,7 +244,7 @@ impl PfPlanner<'_> {
                 disruption: Disruption::None,
                 users: users.collect(),
             };
-            match gate(self.document.disruption, request) {
+            match gate(self.document.disruption, request, &mut own.notes) {
                 Ok(force) => return Some((Change::SetPfMtu { from: current, to: target }, force)),
                 Err(mut obstacles) => own.blocked.append(&mut obstacles),
             }
@@ -315,7 +319,7 @@ impl PfPlanner<'_> {
     }
 
     /// Whether the VFs may be made anew or the e-switch changed; the answer says whether by force.
-    fn may_remake(&self, remake: &Remake) -> Result<bool, Vec<Blocked>> {
+    fn may_remake(&self, remake: &Remake, notes: &mut Vec<String>) -> Result<bool, Vec<Blocked>> {
         if let Some(stuck) = self.context.stuck {
             let hint = "wait until that write has returned";
             let what =
@@ -338,6 +342,7 @@ impl PfPlanner<'_> {
                 disruption: Disruption::Pf,
                 users: self.users(),
             },
+            notes,
         )?;
         // The VFs that are made first would count as used before the e-switch changes.
         if let (Sight::Partial { why }, Some(_), EswitchOrder::VfsUnbound) =
@@ -355,9 +360,12 @@ impl PfPlanner<'_> {
         Ok(force)
     }
 
-    /// The VFs in use.
+    /// The VFs in use. One that the node is reached over is left out: it is told as such, and must not be freed.
     fn users(&self) -> Vec<(VfRef, Vec<Use>)> {
-        let vfs = self.pf.vfs.iter().map(|vf| VfRef { pf: self.pf.address, index: vf.index });
+        let on_path =
+            |vf: &&Vf| !self.entry.allow_management_path && self.context.management.why(vf.address).is_some();
+        let vfs = self.pf.vfs.iter().filter(|vf| !on_path(vf));
+        let vfs = vfs.map(|vf| VfRef { pf: self.pf.address, index: vf.index });
         vfs.map(|vf| (vf, uses(self.context.observed, vf))).filter(|(_, uses)| !uses.is_empty()).collect()
     }
 

@@ -6,7 +6,7 @@ use super::Findings;
 use super::pf::PfPlanner;
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{DriverWish, VfGroup, VlanProtocol};
-use crate::id::Object;
+use crate::id::{Object, VfRef};
 use crate::profile::VfAttribute;
 use crate::step::{Change, Disruption, DriverTarget};
 
@@ -20,22 +20,23 @@ impl PfPlanner<'_> {
     pub(super) fn check_number(&self, findings: &mut Findings, target: u16) {
         let pf = self.pf;
         let object = Object::Pci(pf.address);
-        let firmware =
-            self.profile.and_then(|profile| profile.firmware_hint.as_ref()).map(|hint| hint.value.as_str());
+        let firmware = self.profile.and_then(|profile| profile.firmware_hint.as_ref());
+        let firmware = firmware.map(|hint| hint.value.replace("ADDRESS", &pf.address.to_string()));
         let limit = self.profile.and_then(|profile| profile.max_vfs.as_ref()).map(|max| max.value);
         if target > 0 && pf.total_vfs == 0 {
             findings.blocked.push(Blocked::new(
                 object,
                 Reason::FirmwareLimit,
                 format!("{target} VFs are wanted and the firmware offers none (sriov_totalvfs is 0)"),
-                firmware.unwrap_or("enable SR-IOV in the NIC's firmware or in the BIOS setup"),
+                firmware
+                    .unwrap_or_else(|| "enable SR-IOV in the NIC's firmware or in the BIOS setup".to_owned()),
             ));
         } else if target > pf.total_vfs {
             findings.blocked.push(Blocked::new(
                 object,
                 Reason::TooManyVfs,
                 format!("{target} VFs are wanted and the function offers {} (sriov_totalvfs)", pf.total_vfs),
-                firmware.map_or_else(|| format!("set vfs to {} or less", pf.total_vfs), ToOwned::to_owned),
+                firmware.unwrap_or_else(|| format!("set vfs to {} or less", pf.total_vfs)),
             ));
         } else if let Some(limit) = limit.filter(|limit| target > *limit) {
             findings.blocked.push(Blocked::new(
@@ -81,8 +82,8 @@ impl PfPlanner<'_> {
                 Object::Pci(self.pf.address),
                 Reason::DriverMissing,
                 format!(
-                    "VFs {} want the kernel's driver, whose name is not known for this NIC, and sriov_drivers_autoprobe is 0, so the kernel does not choose",
-                    group.vfs
+                    "{} the kernel's driver, whose name is not known for this NIC, and sriov_drivers_autoprobe is 0, so the kernel does not choose",
+                    want(group)
                 ),
                 "name the driver in the group (`driver: igbvf`), or write 1 to the PF's sriov_drivers_autoprobe",
             ));
@@ -118,11 +119,33 @@ impl PfPlanner<'_> {
             findings.blocked.push(Blocked::new(
                 Object::Pci(self.pf.address),
                 Reason::NoIommu,
-                format!("VFs {} want {driver}, which needs an IOMMU, and none is on", group.vfs),
+                format!("{} {driver}, which needs an IOMMU, and none is on", want(group)),
                 "enable VT-d or AMD-Vi in the BIOS and boot with `intel_iommu=on iommu=pt` (Intel) or `iommu=pt` (AMD)",
             ));
         } else if iommu.is_unknown() && self.somebody_lacks(driver) {
             findings.unknown(Object::Node, "IOMMU");
+        }
+    }
+
+    /// Whether VFs that are to go to VFIO share their IOMMU group with functions that do not: VFIO opens whole groups. What a
+    /// VF shares it will share again when it is made anew.
+    pub(super) fn check_iommu_groups(&self, findings: &mut Findings, target: u16, recreate: bool) {
+        for vf in self.pf.vfs.iter().filter(|vf| vf.index < target || !recreate) {
+            let Some(VfGroup { driver: DriverWish::Named(driver), .. }) = self.entry.group(vf.index) else {
+                continue;
+            };
+            let to = DriverTarget::Named { driver: driver.clone(), keep_override: true };
+            if !recreate && self.has_driver(vf.driver.as_ref(), &to) {
+                continue;
+            }
+            let Some(peer) = self.foreign_group_peer(vf, &to) else { continue };
+            let group = vf.iommu_group.unwrap_or_default();
+            findings.blocked.push(Blocked::new(
+                Object::Vf(VfRef { pf: self.pf.address, index: vf.index }),
+                Reason::IommuGroupShared,
+                format!("it shares IOMMU group {group} with {peer}, which does not go to VFIO"),
+                "enable ACS in the BIOS, or put every function of the group into a group with the same driver",
+            ));
         }
     }
 
@@ -157,7 +180,7 @@ impl PfPlanner<'_> {
         findings.blocked.push(Blocked::new(
             object,
             Reason::DriverMissing,
-            format!("VFs {} want driver {driver}, which is not there", group.vfs),
+            format!("{} driver {driver}, which is not there", want(group)),
             hint,
         ));
     }
@@ -176,8 +199,9 @@ impl PfPlanner<'_> {
             if self.pf.netdev().is_none() && self.pf.name.is_none() {
                 findings.blocked.push(self.unsupported(
                     format!(
-                        "VFs {} want {}, which is set through the PF's netdev, and it has none",
-                        group.vfs, first.1
+                        "{} {}, which is set through the PF's netdev, and it has none",
+                        want(group),
+                        first.1
                     ),
                     "leave the attribute out, or let the pod's CNI plugin set it on the VF itself",
                 ));
@@ -186,11 +210,7 @@ impl PfPlanner<'_> {
             for (attribute, name) in &wanted {
                 if !self.takes(*attribute) {
                     findings.blocked.push(self.unsupported(
-                        format!(
-                            "VFs {} want {name}, which driver {} does not take",
-                            group.vfs,
-                            self.driver()
-                        ),
+                        format!("{} {name}, which driver {} does not take", want(group), self.driver()),
                         "leave the attribute out of this group",
                     ));
                 }
@@ -202,6 +222,14 @@ impl PfPlanner<'_> {
     pub(super) fn groups_below(&self, target: u16) -> impl Iterator<Item = &VfGroup> {
         let has = move |index: u16| index < target || self.pf.vf(index).is_some();
         self.entry.groups.iter().filter(move |group| group.vfs.iter().any(has))
+    }
+}
+
+/// `VFs 0-3 want`, `VF 4 wants`.
+fn want(group: &VfGroup) -> String {
+    match group.vfs.iter().count() {
+        1 => format!("VF {} wants", group.vfs),
+        _ => format!("VFs {} want", group.vfs),
     }
 }
 

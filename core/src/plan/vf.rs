@@ -101,13 +101,8 @@ impl PfPlanner<'_> {
         users: Vec<crate::usage::Use>,
     ) -> Option<Step> {
         let object = Object::Vf(reference);
-        if let Some(peer) = self.foreign_group_peer(vf, &to) {
-            findings.blocked.push(Blocked::new(
-                object,
-                Reason::IommuGroupShared,
-                format!("it shares IOMMU group {} with {peer}, which does not go to VFIO", vf.iommu_group.unwrap_or_default()),
-                "enable ACS in the BIOS, or put every function of the group into a group with the same driver",
-            ));
+        // The PF's obstacles say so already.
+        if self.foreign_group_peer(vf, &to).is_some() {
             return None;
         }
         if let Some(why) =
@@ -128,7 +123,7 @@ impl PfPlanner<'_> {
             disruption,
             users,
         };
-        match gate(self.document.disruption, request) {
+        match gate(self.document.disruption, request, &mut findings.notes) {
             Ok(force) => Some(Step { object, change: Change::BindVf { from, to }, disruption, force }),
             Err(mut obstacles) => {
                 findings.blocked.append(&mut obstacles);
@@ -138,7 +133,7 @@ impl PfPlanner<'_> {
     }
 
     /// A function of the VF's IOMMU group that keeps the VF from VFIO.
-    fn foreign_group_peer(&self, vf: &Vf, to: &DriverTarget) -> Option<crate::id::PciAddress> {
+    pub(super) fn foreign_group_peer(&self, vf: &Vf, to: &DriverTarget) -> Option<crate::id::PciAddress> {
         let DriverTarget::Named { driver, .. } = to else { return None };
         if !is_vfio(driver) {
             return None;
@@ -208,7 +203,9 @@ impl PfPlanner<'_> {
         fn present<T: Copy>(fact: Option<&Fact<T>>) -> Present<T> {
             fact.map_or(Present::New, |fact| Present::Is(*fact))
         }
-        let cuts = Disruption::Vf;
+        // A VF that no driver has carries no traffic.
+        let idle = existing.is_none_or(|vf| vf.driver.is_none());
+        let cuts = if idle { Disruption::None } else { Disruption::Vf };
         let (plain, free) = (Disruption::None, Disruption::None);
         let mac = self.wanted_mac(vf, group, existing);
         let change = |from, to| Change::SetVfMac { from, to };
@@ -303,7 +300,7 @@ impl PfPlanner<'_> {
                     disruption,
                     users: Vec::new(),
                 };
-                match gate(self.document.disruption, request) {
+                match gate(self.document.disruption, request, &mut findings.notes) {
                     Ok(force) => findings.step(object, change(Some(value), wanted), disruption, force),
                     Err(mut obstacles) => findings.blocked.append(&mut obstacles),
                 }
@@ -369,11 +366,16 @@ impl PfPlanner<'_> {
                 disruption: Disruption::Vf,
                 users: Vec::new(),
             };
-            match gate(self.document.disruption, request) {
+            match gate(self.document.disruption, request, &mut findings.notes) {
                 Ok(force) => {
                     let change = Change::ReprobeVf { driver: driver.clone() };
                     findings.step(object(), change, Disruption::Vf, force);
-                    self.plan_mtu_after_binding(findings, reference, group, link);
+                    if group.and_then(wanted_mtu).is_some() {
+                        self.plan_mtu_after_binding(findings, reference, group, link);
+                    } else if let Some(to) = self.remembered_mtu(vf, link) {
+                        // The new netdev starts with the driver's default.
+                        findings.step(object(), Change::SetVfMtu { from: None, to }, Disruption::None, false);
+                    }
                     return true;
                 }
                 Err(mut obstacles) => findings.blocked.append(&mut obstacles),
@@ -400,9 +402,9 @@ impl PfPlanner<'_> {
             let change = Change::RenameVf { from: netdev.name.clone(), to: remembered.name.clone() };
             findings.step(object(), change, Disruption::None, false);
         }
-        let remembered = || vf.remembered.as_ref().and_then(|remembered| remembered.mtu);
         let most = link.mtu.unwrap_or(u32::MAX);
-        let wish = group.and_then(wanted_mtu).or_else(remembered).filter(|mtu| *mtu <= most);
+        let wish = group.and_then(wanted_mtu).filter(|mtu| *mtu <= most);
+        let wish = wish.or_else(|| self.remembered_mtu(vf, link));
         // Above the PF's MTU its frames are dropped: then it comes down with the PF, wished for or not.
         let down = netdev.mtu.known().filter(|mtu| **mtu > most).map(|_| most);
         let Some(wish) = wish.or(down) else { return };
@@ -418,6 +420,12 @@ impl PfPlanner<'_> {
             }
             Fact::Absent(_) => findings.unknown(object(), "MTU"),
         }
+    }
+
+    /// The MTU that the VF's netdev had when it was last in order, as far as the PF still takes it.
+    fn remembered_mtu(&self, vf: &Vf, link: Link) -> Option<u32> {
+        let remembered = vf.remembered.as_ref().and_then(|remembered| remembered.mtu);
+        remembered.filter(|mtu| link.mtu.is_none_or(|most| *mtu <= most))
     }
 
     /// Whether the VF's driver has to probe again: its netdev is missing, or does not have the MAC it was given.

@@ -177,11 +177,7 @@ impl SimNode {
     fn leave_path(&mut self, address: PciAddress) {
         let vfs = self.kernel.vfs().filter(|vf| vf.pf == address).filter_map(|vf| self.kernel.vf(vf));
         let functions: Vec<PciAddress> = vfs.map(|vf| vf.address).chain([address]).collect();
-        for function in functions {
-            if self.kernel.protected.remove(&function) {
-                self.kernel.left_path.insert(function);
-            }
-        }
+        self.kernel.leave_path(functions);
     }
 
     fn with_pf(&mut self, address: PciAddress, change: impl FnOnce(&mut SimPf)) {

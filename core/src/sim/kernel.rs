@@ -37,6 +37,15 @@ impl Kernel {
         Errno::Busy
     }
 
+    /// Netdevs that are gone have lost their places in bonds and bridges, their addresses and routes.
+    pub(super) fn leave_path(&mut self, functions: impl IntoIterator<Item = PciAddress>) {
+        for function in functions {
+            if self.protected.remove(&function) {
+                self.left_path.insert(function);
+            }
+        }
+    }
+
     /// A write that waits until a holder goes. Nothing on the PF returns from here on.
     fn blocks(&mut self, address: PciAddress, what: String) -> Errno {
         if let Some(pf) = self.pfs.get_mut(&address) {
@@ -68,7 +77,9 @@ impl Kernel {
             if pf.vfs.values().any(|vf| !vf.files.is_empty()) {
                 return Err(self.blocks(address, what));
             }
+            let gone: Vec<PciAddress> = pf.vfs.values().map(|vf| vf.address).collect();
             pf.vfs.clear();
+            self.leave_path(gone);
             return Ok(());
         }
         if there != 0 {
@@ -138,6 +149,8 @@ impl Kernel {
         vf.driver = None;
         vf.netdev = None;
         vf.late = false;
+        let address = vf.address;
+        self.leave_path([address]);
         Ok(())
     }
 

@@ -222,7 +222,11 @@ pub fn check_goal(node: &SimNode, desired: &Desired, plan: &Plan) -> Checked {
             plan.blocked.iter().any(|blocked| blocked.object == *object)
                 || plan.unknown.iter().any(|unknown| unknown.object == *object)
         };
-        if aside(&Object::Pci(*address)) {
+        // A shared group is known before VFs are made, and then none are.
+        let shared = |blocked: &portwright_core::Blocked| {
+            blocked.reason == Reason::IommuGroupShared && blocked.object.pf() == Some(*address)
+        };
+        if aside(&Object::Pci(*address)) || plan.blocked.iter().any(shared) {
             continue;
         }
         check_pf(sim, entry).map_err(|why| format!("{address}: {why}"))?;
