@@ -3,8 +3,8 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use portwright_core::desired::{
-    DisruptionPolicy, Document, DriverWish, EswitchMode, LinkState, MacPolicy, Mode, NicEntry, TxRateWish,
-    VfGroup, Vlan, VlanProtocol,
+    DisruptionPolicy, Document, DriverWish, EswitchMode, LinkState, MacPolicy, Mode, NicEntry, PoolWish,
+    Prefer, TxRateWish, VfGroup, Vlan, VlanProtocol,
 };
 use portwright_core::id::PciAddress;
 use portwright_core::range::IndexSet;
@@ -43,7 +43,26 @@ pub fn convert(policy: &NodePolicy) -> Result<Document, Vec<FieldError>> {
             DisruptionMode::Never => DisruptionPolicy::Never,
         },
         nics,
+        pools: policy.spec.pools.iter().map(pool).collect(),
     })
+}
+
+fn pool(written: &policy::Pool) -> PoolWish {
+    let policy::Pool { name, prefix, exclude_topology, vhost_net, rdma, prefer, iommufd, carrier } = written;
+    PoolWish {
+        name: name.clone(),
+        prefix: prefix.clone(),
+        exclude_topology: *exclude_topology,
+        vhost_net: *vhost_net,
+        rdma: *rdma,
+        prefer: match prefer {
+            Some(policy::Prefer::Pack) | None => Prefer::Pack,
+            Some(policy::Prefer::Spread) => Prefer::Spread,
+            Some(policy::Prefer::None) => Prefer::None,
+        },
+        iommufd: *iommufd,
+        carrier: *carrier,
+    }
 }
 
 /// One entry of `spec.nics`; `None` when something in it was refused, which is then among the errors.

@@ -63,6 +63,7 @@ fn what_is_absent_is_left_as_it_is() {
         mode: Mode::Apply,
         disruption: DisruptionPolicy::WhenIdle,
         nics: vec![entry],
+        pools: Vec::new(),
     };
     assert_eq!(document, expected);
 }

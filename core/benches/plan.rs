@@ -74,6 +74,7 @@ fn desired() -> Desired {
         mode: Mode::Apply,
         disruption: DisruptionPolicy::WhenIdle,
         nics: vec![nic],
+        pools: Vec::new(),
     };
     Desired { documents: vec![document], ..Desired::default() }
 }

@@ -31,6 +31,41 @@ pub struct Document {
     pub disruption: DisruptionPolicy,
     /// `spec.nics`.
     pub nics: Vec<NicEntry>,
+    /// `spec.pools`.
+    pub pools: Vec<PoolWish>,
+}
+
+/// One entry of `spec.pools`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolWish {
+    /// Name, as VF groups write it.
+    pub name: String,
+    /// Resource prefix; absent means the agent's.
+    pub prefix: Option<String>,
+    /// Do not tell kubelet NUMA nodes.
+    pub exclude_topology: bool,
+    /// Give containers `/dev/vhost-net` and `/dev/net/tun`.
+    pub vhost_net: bool,
+    /// Only with an RDMA device, and containers are given it.
+    pub rdma: bool,
+    /// Which of the free devices to prefer.
+    pub prefer: Prefer,
+    /// iommufd's device file in place of the VFIO group.
+    pub iommufd: bool,
+    /// A PF without link makes its VFs unhealthy.
+    pub carrier: bool,
+}
+
+/// `prefer`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// Fill one PF before the next.
+    #[default]
+    Pack,
+    /// Spread over PFs.
+    Spread,
+    /// No preference.
+    None,
 }
 
 /// `spec.mode`.

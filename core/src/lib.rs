@@ -14,6 +14,7 @@ pub mod mac;
 pub mod management;
 pub mod observed;
 pub mod plan;
+pub mod pools;
 pub mod profile;
 pub mod range;
 pub mod select;

@@ -39,6 +39,7 @@ mod tests {
             mode,
             disruption: DisruptionPolicy::WhenIdle,
             nics: Vec::new(),
+            pools: Vec::new(),
         }
     }
 

@@ -3,11 +3,13 @@
 //!
 //! Missing fields of a hand-written document mean "nothing there" for lists and "unknown" for [`Fact`]s.
 
+mod extra;
 mod function;
 mod holder;
 mod link;
 mod node;
 
+pub use extra::{FunctionDetail, Subfunction, VdpaDevice};
 pub use function::{Device, Netdev, Pf, RememberedVf, Vf, VfAdmin, primary_netdev};
 pub use holder::{FileKind, Holder};
 pub use link::{DefaultRoute, Link, ManagementEvidence, OvsBridges, Session};
@@ -27,9 +29,19 @@ pub struct Observed {
     /// Functions that offer an SR-IOV capability, by address.
     #[serde(default)]
     pub pfs: Vec<Pf>,
-    /// Network functions that are neither a PF nor a VF of a visible PF (VM pass-through, virtio).
+    /// Network functions and processing accelerators that are neither a PF nor a VF of a visible PF (VM pass-through,
+    /// virtio).
     #[serde(default)]
     pub devices: Vec<Device>,
+    /// Auxiliary sub-functions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subfunctions: Vec<Subfunction>,
+    /// vDPA devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vdpa: Vec<VdpaDevice>,
+    /// Details of functions that have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<FunctionDetail>,
     /// All netdevs of the host's network namespace and how they are stacked.
     #[serde(default)]
     pub links: Vec<Link>,

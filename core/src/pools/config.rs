@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
-
-use super::selector::{DeviceSelector, FunctionRange, VdpaType};
-use crate::id::ParseError;
+use super::json::{Json, Object};
+use super::range::FunctionRange;
+use super::selector::{DeviceSelector, VdpaType};
 
 /// Further key-value pairs of a device: device key (or `*`) to names and values.
 pub type AdditionalInfo = BTreeMap<String, BTreeMap<String, String>>;
@@ -26,6 +25,8 @@ pub struct PluginConfig {
 /// One entry of `resourceList`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigPool {
+    /// Where it is in the file (`resourceList[0]`).
+    pub path: String,
     /// `resourceName`.
     pub name: String,
     /// `resourcePrefix`; absent means the command line's.
@@ -85,12 +86,14 @@ fn refuse(path: impl Into<String>, what: impl Into<String>) -> ConfigError {
 
 /// Reads a file. `default_prefix` is what pools without a prefix get; it matters for duplicate names.
 pub fn parse(text: &str, default_prefix: &str) -> Result<PluginConfig, ConfigError> {
-    let value: Value = serde_json::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+    let value: Json = serde_json::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
     let top = object(&value, "(top level)")?;
-    let list = match get(top, "resourceList") {
-        None | Some(Value::Null) => return Err(refuse("resourceList", "is missing; it is the list of pools")),
-        Some(Value::Array(list)) => list,
-        Some(other) => return Err(refuse("resourceList", format!("expected a list, found {}", kind(other)))),
+    let list = match top.get("resourceList") {
+        None => return Err(refuse("resourceList", "is missing; it is the list of pools")),
+        Some(Json::Array(list)) => list,
+        Some(other) => {
+            return Err(refuse("resourceList", format!("expected a list, found {}", other.kind())));
+        }
     };
     let mut config = PluginConfig::default();
     let mut seen: BTreeMap<(String, String), String> = BTreeMap::new();
@@ -107,10 +110,33 @@ pub fn parse(text: &str, default_prefix: &str) -> Result<PluginConfig, ConfigErr
         }
         config.pools.push(pool);
     }
+    if config.pools.iter().all(|pool| pool.selectors.is_empty()) {
+        return Err(refuse("resourceList", no_pool(&config)));
+    }
     Ok(config)
 }
 
-fn pool(value: &Value, path: &str) -> Result<(ConfigPool, Vec<String>), ConfigError> {
+/// No pool is left: why.
+fn no_pool(config: &PluginConfig) -> String {
+    match config.warnings.as_slice() {
+        [] => "holds no pool".to_owned(),
+        warnings => format!("holds no pool that can be used: {}", warnings.join("; ")),
+    }
+}
+
+/// A DNS subdomain, or kubelet refuses the resource.
+pub fn check_prefix(prefix: &str) -> Result<(), String> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let part = |part: &str| {
+        !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-')
+    };
+    if prefix.len() <= 244 && prefix.split('.').all(part) {
+        return Ok(());
+    }
+    Err(format!("`{prefix}` is no domain such as `intel.com`, in lower case"))
+}
+
+fn pool(value: &Json, path: &str) -> Result<(ConfigPool, Vec<String>), ConfigError> {
     let map = object(value, path)?;
     let name_path = format!("{path}.resourceName");
     let name = string(map, "resourceName", path)?.ok_or_else(|| refuse(&name_path, "is missing"))?;
@@ -129,11 +155,16 @@ fn pool(value: &Value, path: &str) -> Result<(ConfigPool, Vec<String>), ConfigEr
     };
     let mut warnings = Vec::new();
     let selectors = selectors(map, path, device_type, &mut warnings)?;
+    let prefix = string(map, "resourcePrefix", path)?.filter(|prefix| !prefix.is_empty());
+    if let Some(prefix) = &prefix {
+        check_prefix(prefix).map_err(|what| refuse(format!("{path}.resourcePrefix"), what))?;
+    }
     let pool = ConfigPool {
+        path: path.to_owned(),
         name,
-        prefix: string(map, "resourcePrefix", path)?.filter(|prefix| !prefix.is_empty()),
+        prefix,
         device_type,
-        exclude_topology: boolean(map, "excludeTopology", path)?.unwrap_or(false),
+        exclude_topology: boolean(map, "excludeTopology", path)?,
         selectors,
         additional_info: additional_info(map, path)?,
     };
@@ -143,16 +174,16 @@ fn pool(value: &Value, path: &str) -> Result<(ConfigPool, Vec<String>), ConfigEr
 /// The selectors of a pool. What is wrong in their shape makes the pool empty, with a warning; combinations that can
 /// never be right refuse the file.
 fn selectors(
-    map: &Map<String, Value>,
+    map: &Object,
     path: &str,
     device_type: DeviceType,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<DeviceSelector>, ConfigError> {
     let path = format!("{path}.selectors");
-    let empty = Value::Object(Map::new());
-    let (values, listed): (Vec<&Value>, bool) = match get(map, "selectors") {
-        None | Some(Value::Null) => (vec![&empty], false),
-        Some(Value::Array(list)) => (list.iter().collect(), true),
+    let empty = Json::Object(Object::default());
+    let (values, listed): (Vec<&Json>, bool) = match map.get("selectors") {
+        None => (vec![&empty], false),
+        Some(Json::Array(list)) => (list.iter().collect(), true),
         Some(value) => (vec![value], false),
     };
     if values.is_empty() {
@@ -183,22 +214,24 @@ fn check(selector: &DeviceSelector, device_type: DeviceType, path: &str) -> Resu
     if device_type == DeviceType::AuxNetDevice {
         let types = &selector.aux_types;
         if types.is_empty() || types.iter().any(|kind| kind != "sf") {
-            return Err(refuse(format!("{path}.auxTypes"), "an auxNetDevice pool needs it, and `sf` is its only value"));
+            return Err(refuse(
+                format!("{path}.auxTypes"),
+                "an auxNetDevice pool needs it, and `sf` is its only value",
+            ));
         }
     }
     Ok(())
 }
 
-fn selector(value: &Value, path: &str, warnings: &mut Vec<String>) -> Result<DeviceSelector, ConfigError> {
+fn selector(value: &Json, path: &str, warnings: &mut Vec<String>) -> Result<DeviceSelector, ConfigError> {
     let map = object(value, path)?;
     let ranges = |key: &str, warnings: &mut Vec<String>| -> Result<Vec<FunctionRange>, ConfigError> {
         let texts = strings(map, key, path)?;
         let mut ranges: Vec<FunctionRange> = Vec::new();
         for text in texts {
-            match text.parse::<FunctionRange>() {
-                Ok(range) => unite(&mut ranges, range, &format!("{path}.{key}"), warnings),
-                Err(error) => warnings.push(format!("`{path}.{key}`: {error}; the entry selects nothing")),
-            }
+            let (range, mistake) = FunctionRange::read(&text);
+            warnings.extend(mistake.map(|mistake| format!("`{path}.{key}`: {mistake}")));
+            unite(&mut ranges, range, &format!("{path}.{key}"), warnings);
         }
         Ok(ranges)
     };
@@ -215,12 +248,9 @@ fn selector(value: &Value, path: &str, warnings: &mut Vec<String>) -> Result<Dev
         link_types: strings(map, "linkTypes", path)?,
         ddp_profiles: strings(map, "ddpProfiles", path)?,
         p_keys: strings(map, "pKeys", path)?,
-        is_rdma: boolean(map, "isRdma", path)?.unwrap_or(false),
-        need_vhost_net: boolean(map, "needVhostNet", path)?.unwrap_or(false),
+        is_rdma: boolean(map, "isRdma", path)?,
+        need_vhost_net: boolean(map, "needVhostNet", path)?,
         vdpa_type: vdpa.map(|text| VdpaType::read(&text)),
-        has_pf_names: get(map, "pfNames").is_some_and(|value| value.as_array().is_some_and(|list| !list.is_empty())),
-        has_root_devices: get(map, "rootDevices")
-            .is_some_and(|value| value.as_array().is_some_and(|list| !list.is_empty())),
     })
 }
 
@@ -235,108 +265,54 @@ fn unite(ranges: &mut Vec<FunctionRange>, range: FunctionRange, path: &str, warn
     }
 }
 
-fn additional_info(map: &Map<String, Value>, path: &str) -> Result<AdditionalInfo, ConfigError> {
+fn additional_info(map: &Object, path: &str) -> Result<AdditionalInfo, ConfigError> {
     let path = format!("{path}.additionalInfo");
-    let Some(value) = get(map, "additionalInfo").filter(|value| !value.is_null()) else {
-        return Ok(AdditionalInfo::new());
-    };
+    let Some(value) = map.get("additionalInfo") else { return Ok(AdditionalInfo::new()) };
     let mut info = AdditionalInfo::new();
-    for (device, value) in object(value, &path)? {
+    for (device, value) in object(value, &path)?.entries() {
         let path = format!("{path}.{device}");
-        let entries = match value {
-            Value::Null => BTreeMap::new(),
-            value => object(value, &path)?
-                .iter()
-                .map(|(key, value)| match value {
-                    Value::String(text) => Ok((key.clone(), text.clone())),
-                    other => Err(refuse(format!("{path}.{key}"), format!("expected a string, found {}", kind(other)))),
-                })
-                .collect::<Result<_, _>>()?,
-        };
-        info.insert(device.clone(), entries);
+        let mut entries = BTreeMap::new();
+        if *value != Json::Null {
+            for (key, value) in object(value, &path)?.entries() {
+                let text =
+                    value.text().ok_or_else(|| expected(format!("{path}.{key}"), "a string", value))?;
+                entries.insert(key.to_owned(), text.to_owned());
+            }
+        }
+        info.insert(device.to_owned(), entries);
     }
     Ok(info)
 }
 
-/// A key in any case; an exact match first.
-fn get<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    map.get(key).or_else(|| map.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value))
+fn expected(path: impl Into<String>, what: &str, found: &Json) -> ConfigError {
+    refuse(path, format!("expected {what}, found {}", found.kind()))
 }
 
-fn object<'a>(value: &'a Value, path: &str) -> Result<&'a Map<String, Value>, ConfigError> {
-    value.as_object().ok_or_else(|| refuse(path, format!("expected an object, found {}", kind(value))))
+fn object<'a>(value: &'a Json, path: &str) -> Result<&'a Object, ConfigError> {
+    value.object().ok_or_else(|| expected(path, "an object", value))
 }
 
-fn string(map: &Map<String, Value>, key: &str, path: &str) -> Result<Option<String>, ConfigError> {
-    match get(map, key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(refuse(format!("{path}.{key}"), format!("expected a string, found {}", kind(other)))),
+fn string(map: &Object, key: &str, path: &str) -> Result<Option<String>, ConfigError> {
+    let Some(value) = map.get(key) else { return Ok(None) };
+    let text = value.text().ok_or_else(|| expected(format!("{path}.{key}"), "a string", value))?;
+    Ok(Some(text.to_owned()))
+}
+
+fn boolean(map: &Object, key: &str, path: &str) -> Result<bool, ConfigError> {
+    match map.get(key) {
+        None => Ok(false),
+        Some(Json::Bool(value)) => Ok(*value),
+        Some(other) => Err(expected(format!("{path}.{key}"), "true or false", other)),
     }
 }
 
-fn boolean(map: &Map<String, Value>, key: &str, path: &str) -> Result<Option<bool>, ConfigError> {
-    match get(map, key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(value)) => Ok(Some(*value)),
-        Some(other) => {
-            Err(refuse(format!("{path}.{key}"), format!("expected true or false, found {}", kind(other))))
-        }
-    }
-}
-
-fn strings(map: &Map<String, Value>, key: &str, path: &str) -> Result<Vec<String>, ConfigError> {
+fn strings(map: &Object, key: &str, path: &str) -> Result<Vec<String>, ConfigError> {
     let path = format!("{path}.{key}");
-    match get(map, key) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(list)) => list
-            .iter()
-            .enumerate()
-            .map(|(index, value)| match value {
-                Value::String(text) => Ok(text.clone()),
-                other => Err(refuse(format!("{path}[{index}]"), format!("expected a string, found {}", kind(other)))),
-            })
-            .collect(),
-        Some(other) => Err(refuse(path, format!("expected a list of strings, found {}", kind(other)))),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-impl std::str::FromStr for FunctionRange {
-    type Err = ParseError;
-
-    /// `p0` (all functions) or `p0#0-3,7`. An index list is read as a whole: a mistake in it is never half obeyed.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse =
-            || ParseError { text: text.to_owned(), expected: "a PF with function numbers such as `ens1f0#0-3,7`" };
-        let Some((name, list)) = text.split_once('#') else {
-            return Ok(FunctionRange { name: text.to_owned(), indexes: None });
-        };
-        let mut runs = Vec::new();
-        for item in list.split(',') {
-            let number = |digits: &str| {
-                let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-                plain.then(|| digits.parse::<u32>().ok()).flatten().ok_or_else(refuse)
-            };
-            let (first, last) = match item.split_once('-') {
-                Some((first, last)) => (number(first)?, number(last)?),
-                None => (number(item)?, number(item)?),
-            };
-            if first > last {
-                return Err(refuse());
-            }
-            runs.push((first, last));
-        }
-        Ok(FunctionRange { name: name.to_owned(), indexes: Some(runs) })
-    }
+    let Some(value) = map.get(key) else { return Ok(Vec::new()) };
+    let Json::Array(list) = value else { return Err(expected(path, "a list of strings", value)) };
+    let one = |(index, value): (usize, &Json)| {
+        let text = value.text().ok_or_else(|| expected(format!("{path}[{index}]"), "a string", value))?;
+        Ok(text.to_owned())
+    };
+    list.iter().enumerate().map(one).collect()
 }

@@ -33,6 +33,18 @@ impl Json {
     }
 }
 
+impl Json {
+    /// The object, if it is one.
+    pub(super) fn object(&self) -> Option<&Object> {
+        if let Json::Object(object) = self { Some(object) } else { None }
+    }
+
+    /// The text, if it is one.
+    pub(super) fn text(&self) -> Option<&str> {
+        if let Json::String(text) = self { Some(text) } else { None }
+    }
+}
+
 impl Object {
     /// The value of a key in any case, the last one of several; null is as good as absent.
     pub(super) fn get(&self, key: &str) -> Option<&Json> {

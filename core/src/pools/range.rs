@@ -24,7 +24,9 @@ impl FunctionRange {
             let (first, last) = item.split_once('-').unwrap_or((item, item));
             match (number(first), number(last)) {
                 (Some(first), Some(last)) if first > last => {
-                    mistake.get_or_insert_with(|| format!("`{item}` in `{text}` runs backwards and selects nothing"));
+                    mistake.get_or_insert_with(|| {
+                        format!("`{item}` in `{text}` runs backwards and selects nothing")
+                    });
                 }
                 (Some(first), Some(last)) => runs.push((first, last)),
                 (None, _) | (_, None) => {

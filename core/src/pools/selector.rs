@@ -130,14 +130,19 @@ impl DeviceSelector {
             return Ok(());
         }
         ranges("pfNames", &self.pf_names, device.pf_name.as_deref(), device.index)?;
-        ranges("rootDevices", &self.root_devices, device.pf_address.as_deref(), device.index)?;
+        let pf = device.pf.map(|pf| pf.to_string());
+        ranges("rootDevices", &self.root_devices, pf.as_deref(), device.index)?;
         list("linkTypes", &self.link_types, device.link_type.as_deref())?;
         if device.aux.is_none() {
             list("ddpProfiles", &self.ddp_profiles, device.ddp_profile.as_deref())?;
             list("pKeys", &self.p_keys, device.p_key.as_deref())?;
         }
         if self.is_rdma && device.rdma.is_empty() {
-            return Err(Refusal { condition: "isRdma", wanted: "an RDMA device".to_owned(), found: "none".to_owned() });
+            return Err(Refusal {
+                condition: "isRdma",
+                wanted: "an RDMA device".to_owned(),
+                found: "none".to_owned(),
+            });
         }
         match &self.vdpa_type {
             Some(kind) if device.aux.is_none() => {

@@ -21,6 +21,7 @@ pub(super) fn observed(kernel: &Kernel, state: &StateDir) -> Observed {
         management: kernel.management.clone(),
         ovs: kernel.ovs.clone(),
         problems: Vec::new(),
+        ..Observed::default()
     }
 }
 

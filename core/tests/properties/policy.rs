@@ -61,6 +61,7 @@ fn document(choices: &mut Choices<'_>, kernel: &Kernel, number: usize) -> Docume
         mode: Mode::Apply,
         disruption,
         nics,
+        pools: Vec::new(),
     }
 }
 

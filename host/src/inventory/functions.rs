@@ -101,7 +101,7 @@ fn devices(
             continue;
         }
         tell(problems, &Object::Pci(*address), raw);
-        if !raw.is_network() {
+        if !raw.is_network() && !raw.is_accelerator() {
             continue;
         }
         if let Some(pf) = raw.pf.filter(|pf| functions.contains_key(pf)) {

@@ -4,6 +4,7 @@
 //! read is a problem in the result; only a node without any inventory is an error.
 
 mod children;
+mod extra;
 mod functions;
 mod holders;
 mod links;
@@ -85,6 +86,7 @@ impl Observer {
             live::vf_attributes(&mut pfs, &mut problems);
             live::eswitch_modes(&mut pfs, &mut problems);
         }
+        let extra = extra::read(root, &functions, &children, &mut problems);
         crate::journal::recall(root, &self.state_dir, &mut pfs, &mut problems);
         let mut node = node::facts(root, &mut problems);
         let mut holders = holders::read(root, &functions, &children, live.as_ref());
@@ -101,6 +103,9 @@ impl Observer {
             management: evidence.management,
             ovs: None,
             problems,
+            subfunctions: extra.subfunctions,
+            vdpa: extra.vdpa,
+            details: extra.details,
         })
     }
 

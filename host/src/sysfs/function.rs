@@ -50,9 +50,14 @@ impl RawFunction {
         self.class.as_deref().is_some_and(|class| class.starts_with("0604"))
     }
 
-    /// A function that is reported: with VFs, a VF, or of the network class.
+    /// A processing accelerator (PCI class 12).
+    pub(crate) fn is_accelerator(&self) -> bool {
+        self.class.as_deref().is_some_and(|class| class.starts_with("12"))
+    }
+
+    /// A function that is reported: with VFs, a VF, of the network class, or an accelerator.
     pub(crate) fn is_of_interest(&self) -> bool {
-        self.total_vfs.is_some() || self.is_vf || self.is_network()
+        self.total_vfs.is_some() || self.is_vf || self.is_network() || self.is_accelerator()
     }
 
     /// Its netdevs' values.
