@@ -194,11 +194,6 @@ impl Node for SimNode {
             return Err(SimError::Crashed);
         }
         self.kernel.late_netdevs_arrive();
-        // A journal entry that says what is there anyway has done its work.
-        let kernel = &self.kernel;
-        self.state_dir.saved_autoprobe.retain(|address, saved| {
-            kernel.pfs.get(address).is_none_or(|pf| !pf.present || pf.autoprobe != *saved)
-        });
         let used = self.kernel.vfs().filter(|vf| self.kernel.in_use(*vf));
         self.known_in_use = used.map(|vf| (vf, !self.kernel.yields_to_force(vf))).collect();
         Ok(view::observed(&self.kernel, &self.state_dir))

@@ -34,13 +34,14 @@ fn shown(kernel: &Kernel, state: &StateDir, address: PciAddress, pf: &SimPf) -> 
         name: pf.netdev.as_ref().map(|netdev| netdev.name.clone()),
         driver: pf.driver.clone(),
         autoprobe: pf.autoprobe.into(),
-        saved_autoprobe: state.saved_autoprobe.get(&address).copied(),
+        // A value that is back already is not due any more, even if a crash kept that from being noted.
+        saved_autoprobe: state.saved_autoprobe.get(&address).copied().filter(|saved| *saved != pf.autoprobe),
         eswitch: if pf.driver.is_none() || traits.eswitch == EswitchRule::Never {
             Fact::UNSUPPORTED
         } else {
             pf.eswitch.into()
         },
-        made_by_us: state.made_by_us.contains(&address),
+        made_by_us: state.made_by_us.contains(&address) && !pf.vfs.is_empty(),
         stuck: pf.stuck.clone(),
         netdevs,
         vfs: pf.vfs.iter().map(see).collect(),

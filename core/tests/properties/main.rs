@@ -23,6 +23,7 @@ mod node;
 mod oracle;
 mod policy;
 mod story;
+mod unknown;
 
 use proptest::collection::vec;
 use proptest::prelude::any;
@@ -65,6 +66,7 @@ fn check(cases: u32) {
     let tally = std::cell::RefCell::new(Tally::default());
     let outcome = runner.run(&vec(any::<u16>(), 0..400), |numbers| {
         let case = Case::new(&numbers);
+        unknown::check(&case, &numbers, &profiles).map_err(TestCaseError::fail)?;
         play(&case, &profiles, &portwright_core::plan, &mut tally.borrow_mut()).map_err(TestCaseError::fail)
     });
     println!("{:?}", tally.borrow());
