@@ -67,6 +67,8 @@ pub(super) fn plan_pf<'a>(
     } else if pf.driver.is_none() {
         let hint = "load or bind the NIC's driver on the host";
         findings.blocked.push(Blocked::new(object, Reason::PfNoDriver, "no driver is bound to it", hint));
+        // It is the PCI device's, and stays as it is until a driver comes back.
+        planner.plan_autoprobe_restore(&mut findings);
     } else {
         planner.plan(&mut findings);
     }

@@ -214,9 +214,12 @@ fn expected_obstacles(node: &SimNode, desired: &Desired, plan: &Plan) -> Checked
 /// A node on which the plan has come out without steps.
 pub fn check_goal(node: &SimNode, desired: &Desired, plan: &Plan) -> Checked {
     let left_off = node.autoprobe_not_restored();
-    for (address, sim) in node.kernel.pfs.iter().filter(|(_, sim)| sim.present && sim.driver.is_some()) {
+    for (address, sim) in node.kernel.pfs.iter().filter(|(_, sim)| sim.present) {
         let Binding::To(document, entry) = binding(desired, &node.kernel, *address) else { continue };
         ensure(!left_off.contains(address), || format!("autoprobe of {address} was not put back"))?;
+        if sim.driver.is_none() {
+            continue;
+        }
         let entry = &desired.documents[document].nics[entry];
         let aside = |object: &Object| {
             plan.blocked.iter().any(|blocked| blocked.object == *object)
