@@ -241,14 +241,14 @@ async fn tcp_works_too() {
 async fn the_echo_of_a_tcp_server_is_answered() {
     let server = Server::start();
     server.appctl("ovsdb.ctl", &["ovsdb-server/add-remote", "db:Open_vSwitch,Open_vSwitch,manager_options"]);
-    let manager = "--no-wait -- --id=@m create manager target=\"ptcp:0:127.0.0.1\" inactivity_probe=300 \
+    let manager = "--no-wait -- --id=@m create manager target=\"ptcp:0:127.0.0.1\" inactivity_probe=1000 \
                    -- set open_vswitch . manager_options=@m";
     server.vsctl(&manager.split_whitespace().collect::<Vec<_>>());
     let options = Options { probe_interval: Duration::from_secs(60), ..quick() };
     let session = Session::start(tcp(&server).await, monitor(), options);
     session.synced(soon()).await.unwrap();
-    // The server ends a connection that leaves its echo unanswered for two intervals.
-    stays_up(&session, Duration::from_millis(1500)).await;
+    // The server asks after one interval, of at least a second, and ends the connection after the next.
+    stays_up(&session, Duration::from_millis(3500)).await;
 }
 
 /// Where the server listens for TCP; it looks into its database for that now and then.

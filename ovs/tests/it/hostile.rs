@@ -12,6 +12,7 @@ use portwright_ovs::ovsdb::{
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 
 use crate::harness::{quick, soon, within};
 
@@ -20,6 +21,8 @@ type Script = Arc<dyn Fn(&Json) -> Option<Vec<u8>> + Send + Sync>;
 
 struct Fake {
     path: PathBuf,
+    /// Answers that the client sent.
+    answers: mpsc::UnboundedReceiver<Json>,
     _directory: tempfile::TempDir,
 }
 
@@ -31,15 +34,17 @@ impl Fake {
         let path = directory.path().join("db.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let script: Script = Arc::new(script);
+        let (sender, answers) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let script = Arc::clone(&script);
+                let (script, sender) = (Arc::clone(&script), sender.clone());
                 tokio::spawn(async move {
                     let mut splitter = Splitter::new(1 << 20);
                     while matches!(stream.read_buf(splitter.buffer()).await, Ok(1..)) {
                         while let Some(message) = splitter.next_message().unwrap() {
                             let request: Json = serde_json::from_slice(&message).unwrap();
                             if request.get("method").is_none() {
+                                let _nobody_listens = sender.send(request);
                                 continue;
                             }
                             let answer = script(&request).unwrap_or_else(|| usual(&request));
@@ -51,7 +56,7 @@ impl Fake {
                 });
             }
         });
-        Self { path, _directory: directory }
+        Self { path, answers, _directory: directory }
     }
 
     fn session(&self, options: Options) -> Session {
@@ -272,6 +277,21 @@ async fn oddities_that_do_no_harm_are_passed_over() {
 }
 
 #[tokio::test]
+async fn echoes_are_answered_with_what_they_carried_also_while_greeting() {
+    let mut fake = Fake::start(|request| {
+        let echo = json!({"id": {"at": request["method"]}, "method": "echo", "params": ["x", 1]}).to_string();
+        let asks = is(request, "get_schema") || is(request, "transact");
+        asks.then(|| [echo.into_bytes(), usual(request)].concat())
+    });
+    let session = fake.session(quick());
+    drop(session.select("Bridge", &["name"], soon()).await);
+    for method in ["get_schema", "transact"] {
+        let answer = within(fake.answers.recv()).await.unwrap();
+        assert_eq!(answer, json!({"id": {"at": method}, "result": ["x", 1], "error": null}));
+    }
+}
+
+#[tokio::test]
 async fn odd_answers_to_a_transaction_are_errors_not_successes() {
     let cases: Vec<(Json, &str, Class)> = vec![
         (json!([{}, {}, {"count": 2}]), "met 2 rows instead of 1", Class::Conflict),
@@ -317,7 +337,7 @@ async fn odd_answers_to_a_transaction_are_errors_not_successes() {
 
 #[tokio::test]
 async fn an_unanswered_call_ends_at_its_deadline_and_is_called_off() {
-    let (sender, mut cancelled) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut cancelled) = mpsc::unbounded_channel();
     let fake = Fake::start(move |request| {
         if is(request, "cancel") {
             sender.send(request["params"].clone()).unwrap();
