@@ -1,7 +1,7 @@
 //! An OVSDB client (RFC 7047 and ovsdb-server(7)) that could stand alone: it knows nothing of bridges.
 //!
-//! From the wire upwards: [`wire`] cuts the byte stream into messages, [`session`] owns a connection that stays,
-//! [`replica`] keeps a copy of the followed tables, [`txn`] builds transactions that can only touch rows that they
+//! From the wire upwards: `wire` cuts the byte stream into messages, `session` owns a connection that stays,
+//! `replica` keeps a copy of the followed tables, `txn` builds transactions that can only touch rows that they
 //! name. Everything that waits takes a [`Deadline`].
 
 mod backoff;

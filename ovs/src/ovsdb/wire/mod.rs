@@ -1,4 +1,4 @@
-//! Bytes to messages: [`split`] finds where a message ends, [`message`] says what kind it is.
+//! Bytes to messages: `split` finds where a message ends, `message` says what kind it is.
 
 pub(crate) mod message;
 pub(crate) mod split;
