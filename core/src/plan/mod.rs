@@ -1,14 +1,18 @@
 //! The plan: what would be done to the node, in order, and everything that is in the way.
 //!
 //! [`plan`] is pure and total. It first binds policies to PFs ([`bind`]), then plans each PF: what concerns the PF itself
-//! ([`pf`]), whether its VFs can be made at all ([`preflight`]), and each VF ([`vf`]). What a policy may disrupt is decided
+//! ([`pf`], [`link`], [`remake`]), whether its VFs can be made at all ([`preflight`]), and each VF ([`vf`], [`attributes`], [`netdev`]). What a policy may disrupt is decided
 //! in one place ([`gate`]). Every prefix of the steps is a safe place to stop.
 
+mod attributes;
 mod bind;
 mod gate;
 pub mod json;
+mod link;
+mod netdev;
 mod pf;
 mod preflight;
+mod remake;
 pub mod text;
 mod vf;
 

@@ -3,13 +3,14 @@
 //! PF up before VF drivers probe; MTU raised first and lowered last; autoprobe off around the creation so that each VF is
 //! probed once, with its MAC in place; e-switch where its driver allows it.
 
-use super::gate::{Request, gate};
+use super::link::Link;
+use super::remake::Remake;
 use super::{Context, Findings, on_management_path};
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{Document, EswitchMode, NicEntry};
 use crate::fact::{Absence, Fact};
 use crate::id::{Object, VfRef};
-use crate::observed::{Pf, Sight, Vf};
+use crate::observed::{Pf, Vf};
 use crate::profile::{Configure, EswitchOrder, Profile};
 use crate::step::{Change, Disruption};
 use crate::usage::{Use, uses};
@@ -21,33 +22,6 @@ pub(super) struct PfPlanner<'a> {
     pub(super) document: &'a Document,
     pub(super) entry: &'a NicEntry,
     pub(super) profile: Option<&'a Profile>,
-}
-
-/// What is to be changed on the PF as a whole.
-struct Remake {
-    /// VFs now.
-    current: u16,
-    /// VFs wanted.
-    target: u16,
-    /// E-switch change, if one is wanted and possible.
-    eswitch: Option<(EswitchMode, EswitchMode)>,
-    /// When the e-switch can be changed.
-    order: EswitchOrder,
-    /// Whether all VFs are made anew.
-    recreate: bool,
-    /// Whether VFs in use are taken from pods and namespaces.
-    force: bool,
-    /// What the PF's link is when all is done.
-    link: Link,
-}
-
-/// A PF's link when all is done.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Link {
-    /// Its MTU: no VF may have a larger one.
-    pub(super) mtu: Option<u32>,
-    /// Whether it is up. Some VF drivers must not probe before that.
-    pub(super) up: bool,
 }
 
 /// Plans one PF.
@@ -149,18 +123,6 @@ impl PfPlanner<'_> {
         }
     }
 
-    /// Whether autoprobe is off while the VFs are made. Groups want each VF to be probed once, with its settings in place.
-    fn turns_autoprobe_off(&self, remake: &Remake) -> bool {
-        let unbound_order = remake.eswitch.is_some() && remake.order == EswitchOrder::VfsUnbound;
-        let grouped = self.groups_below(remake.target).next().is_some();
-        remake.recreate && remake.target > 0 && (grouped || unbound_order)
-    }
-
-    /// Whether the kernel itself binds the VFs that are made.
-    fn probes_itself(&self, remake: &Remake) -> bool {
-        self.steady_autoprobe() == Some(true) && !self.turns_autoprobe_off(remake)
-    }
-
     fn note_untested(&self, findings: &mut Findings) {
         match self.profile {
             None => findings
@@ -192,80 +154,6 @@ impl PfPlanner<'_> {
             ));
         }
         current
-    }
-
-    fn plan_up(&self, own: &mut Findings) {
-        let Some(netdev) = self.pf.netdev() else { return };
-        let object = Object::Pci(self.pf.address);
-        match netdev.up {
-            Fact::Known(true) | Fact::Absent(Absence::Unsupported) => {}
-            Fact::Known(false) => {
-                let wants_rate = self.entry.groups.iter().any(|group| group.tx_rate.is_some());
-                let needs = self.profile.and_then(|profile| profile.rate_needs_carrier.as_ref());
-                let wait = self.profile.and_then(|profile| profile.carrier_deadline_ms.as_ref());
-                let waits = wants_rate && needs.is_some_and(|needs| needs.value);
-                let wait_carrier_ms = if waits { wait.map_or(5_000, |wait| wait.value) } else { 0 };
-                own.step(object, Change::SetPfUp { wait_carrier_ms }, Disruption::None, false);
-            }
-            Fact::Absent(Absence::Unknown) => own.unknown(object, "link state"),
-        }
-    }
-
-    /// Plans raising the MTU; a lowering is given back, because it comes last; beside it
-    /// stands whether it takes larger frames from VFs by force.
-    fn plan_mtu(&self, own: &mut Findings) -> Option<(Change, bool)> {
-        let object = Object::Pci(self.pf.address);
-        let Some(netdev) = self.pf.netdev() else {
-            if self.entry.mtu.is_some() && self.pf.name.is_none() {
-                own.blocked.push(
-                    self.unsupported("an MTU is wanted and it has no netdev".to_owned(), "leave `mtu` out"),
-                );
-            }
-            return None;
-        };
-        let wish = self.entry.mtu.or(self.entry.largest_group_mtu())?;
-        let Some(current) = netdev.mtu.known().copied() else {
-            own.unknown(object, "MTU");
-            return None;
-        };
-        // A group's MTU raises the PF's but never lowers it.
-        let target = if self.entry.mtu.is_some() { wish } else { wish.max(current) };
-        if target > current {
-            own.step(object, Change::SetPfMtu { from: current, to: target }, Disruption::None, false);
-        } else if target < current {
-            let larger = |vf: &&Vf| {
-                vf.netdevs.first().is_none_or(|netdev| netdev.mtu.known().is_none_or(|mtu| *mtu > target))
-            };
-            let users =
-                self.users().into_iter().filter(|(vf, _)| self.pf.vf(vf.index).as_ref().is_some_and(larger));
-            let request = Request {
-                object,
-                what: "lowering the port's MTU",
-                consequence: "drop its larger frames",
-                alternative: Some(format!("keep mtu at {current}")),
-                disruption: Disruption::None,
-                users: users.collect(),
-            };
-            match gate(self.document.disruption, request, &mut own.notes) {
-                Ok(force) => return Some((Change::SetPfMtu { from: current, to: target }, force)),
-                Err(mut obstacles) => own.blocked.append(&mut obstacles),
-            }
-        }
-        None
-    }
-
-    fn link_afterwards(&self, findings: &Findings, lowering: Option<&Change>) -> Link {
-        let mut link = Link {
-            mtu: self.pf.netdev().and_then(|netdev| netdev.mtu.known().copied()),
-            up: self.pf.netdev().is_none_or(|netdev| !netdev.up.is(&false)),
-        };
-        for change in lowering.into_iter().chain(findings.steps.iter().map(|step| &step.change)) {
-            if let Change::SetPfMtu { to, .. } = change {
-                link.mtu = Some(*to);
-            }
-            link.up |= matches!(change, Change::SetPfUp { .. });
-        }
-        link
     }
 
     fn eswitch_order(&self) -> EswitchOrder {
@@ -320,50 +208,8 @@ impl PfPlanner<'_> {
         ahead.blocked.push(self.unsupported(what, "make the VFs that way and set `externallyManaged: true`"));
     }
 
-    /// Whether the VFs may be made anew or the e-switch changed; the answer says whether by force.
-    fn may_remake(&self, remake: &Remake, notes: &mut Vec<String>) -> Result<bool, Vec<Blocked>> {
-        if let Some(stuck) = self.context.stuck {
-            let hint = "wait until that write has returned";
-            let what =
-                format!("a write on {stuck} has not returned and holds a lock that every such write needs");
-            return Err(vec![Blocked::new(Object::Pci(self.pf.address), Reason::Stuck, what, hint)]);
-        }
-        let (what, consequence) = if remake.recreate {
-            ("resizing", "remove it")
-        } else {
-            ("changing the e-switch mode", "cut it off")
-        };
-        let keep = (remake.target != remake.current).then(|| format!("keep vfs at {}", remake.current));
-        let force = gate(
-            self.document.disruption,
-            Request {
-                object: Object::Pci(self.pf.address),
-                what,
-                consequence,
-                alternative: keep,
-                disruption: Disruption::Pf,
-                users: self.users(),
-            },
-            notes,
-        )?;
-        // The VFs that are made first would count as used before the e-switch changes.
-        if let (Sight::Partial { why }, Some(_), EswitchOrder::VfsUnbound) =
-            (&self.context.observed.node.sight, remake.eswitch, remake.order)
-            && remake.target > 0
-        {
-            let unseen = Use::Unseen { why: why.clone() };
-            return Err(vec![Blocked::new(
-                Object::Pci(self.pf.address),
-                Reason::VfInUse,
-                format!("changing the e-switch mode cuts off VFs, and who has them cannot be seen: {why}"),
-                unseen.hint(),
-            )]);
-        }
-        Ok(force)
-    }
-
     /// The VFs in use. One that the node is reached over is left out: it is told as such, and must not be freed.
-    fn users(&self) -> Vec<(VfRef, Vec<Use>)> {
+    pub(super) fn users(&self) -> Vec<(VfRef, Vec<Use>)> {
         let on_path =
             |vf: &&Vf| !self.entry.allow_management_path && self.context.management.why(vf.address).is_some();
         let vfs = self.pf.vfs.iter().filter(|vf| !on_path(vf));
@@ -403,70 +249,6 @@ impl PfPlanner<'_> {
         let what = format!("`{}`", forbidden.join("`, `"));
         own.blocked.push(on_management_path(Object::Pci(self.pf.address), &name, why, &what));
         true
-    }
-
-    fn plan_remake(&self, findings: &mut Findings, remake: &Remake) {
-        let object = || Object::Pci(self.pf.address);
-        let steady = self.steady_autoprobe();
-        let off = self.turns_autoprobe_off(remake);
-        let mut count = remake.current;
-        let mut now = self.pf.autoprobe.known().copied();
-        let mut set_count = |findings: &mut Findings, to: u16| {
-            if to != count {
-                let change = Change::SetNumVfs { from: count, to };
-                findings.step(object(), change, Disruption::Pf, remake.force);
-                count = to;
-            }
-        };
-        let mut autoprobe = |findings: &mut Findings, to: Option<bool>| {
-            if let (Some(from), Some(to)) = (now, to)
-                && from != to
-            {
-                findings.step(object(), Change::SetAutoprobe { from, to }, Disruption::None, false);
-                now = Some(to);
-            }
-        };
-        if let (Some((from, to)), EswitchOrder::WithoutVfs) = (remake.eswitch, remake.order) {
-            set_count(findings, 0);
-            findings.step(object(), Change::SetEswitch { from, to }, Disruption::Pf, remake.force);
-        }
-        if remake.recreate {
-            autoprobe(findings, if off { Some(false) } else { steady });
-            set_count(findings, remake.target);
-        }
-        autoprobe(findings, steady);
-        match (remake.eswitch, remake.order) {
-            (Some((from, to)), EswitchOrder::VfsUnbound | EswitchOrder::Any) => {
-                if !remake.recreate && remake.order == EswitchOrder::VfsUnbound {
-                    self.plan_unbinding(findings, remake.force);
-                }
-                findings.step(object(), Change::SetEswitch { from, to }, Disruption::Pf, remake.force);
-            }
-            (Some(_), EswitchOrder::WithoutVfs) | (None, _) => {}
-        }
-    }
-
-    fn plan_unbinding(&self, findings: &mut Findings, force: bool) {
-        for vf in &self.pf.vfs {
-            if let Some(from) = &vf.driver {
-                let object = Object::Vf(VfRef { pf: self.pf.address, index: vf.index });
-                findings.step(object, Change::UnbindVf { from: from.clone() }, Disruption::Vf, force);
-            }
-        }
-    }
-
-    /// Puts autoprobe back after a crash between switching it off and back on.
-    fn plan_autoprobe_restore(&self, findings: &mut Findings) {
-        if let (Some(to), Some(from)) = (self.pf.saved_autoprobe, self.pf.autoprobe.known().copied())
-            && from != to
-        {
-            findings.step(
-                Object::Pci(self.pf.address),
-                Change::SetAutoprobe { from, to },
-                Disruption::None,
-                false,
-            );
-        }
     }
 
     /// The kernel's driver for this PF's VFs, if it is known.

@@ -1,0 +1,94 @@
+//! The PF's own link: up, and its MTU. The MTU is raised first and lowered last, so that no VF ever has a larger one.
+
+use super::Findings;
+use super::gate::{Request, gate};
+use super::pf::PfPlanner;
+use crate::fact::{Absence, Fact};
+use crate::id::Object;
+use crate::observed::Vf;
+use crate::step::{Change, Disruption};
+
+/// A PF's link when all is done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Link {
+    /// Its MTU: no VF may have a larger one.
+    pub(super) mtu: Option<u32>,
+    /// Whether it is up. Some VF drivers must not probe before that.
+    pub(super) up: bool,
+}
+
+impl PfPlanner<'_> {
+    pub(super) fn plan_up(&self, own: &mut Findings) {
+        let Some(netdev) = self.pf.netdev() else { return };
+        let object = Object::Pci(self.pf.address);
+        match netdev.up {
+            Fact::Known(true) | Fact::Absent(Absence::Unsupported) => {}
+            Fact::Known(false) => {
+                let wants_rate = self.entry.groups.iter().any(|group| group.tx_rate.is_some());
+                let needs = self.profile.and_then(|profile| profile.rate_needs_carrier.as_ref());
+                let wait = self.profile.and_then(|profile| profile.carrier_deadline_ms.as_ref());
+                let waits = wants_rate && needs.is_some_and(|needs| needs.value);
+                let wait_carrier_ms = if waits { wait.map_or(5_000, |wait| wait.value) } else { 0 };
+                own.step(object, Change::SetPfUp { wait_carrier_ms }, Disruption::None, false);
+            }
+            Fact::Absent(Absence::Unknown) => own.unknown(object, "link state"),
+        }
+    }
+
+    /// Plans raising the MTU; a lowering is given back, because it comes last; beside it
+    /// stands whether it takes larger frames from VFs by force.
+    pub(super) fn plan_mtu(&self, own: &mut Findings) -> Option<(Change, bool)> {
+        let object = Object::Pci(self.pf.address);
+        let Some(netdev) = self.pf.netdev() else {
+            if self.entry.mtu.is_some() && self.pf.name.is_none() {
+                own.blocked.push(
+                    self.unsupported("an MTU is wanted and it has no netdev".to_owned(), "leave `mtu` out"),
+                );
+            }
+            return None;
+        };
+        let wish = self.entry.mtu.or(self.entry.largest_group_mtu())?;
+        let Some(current) = netdev.mtu.known().copied() else {
+            own.unknown(object, "MTU");
+            return None;
+        };
+        // A group's MTU raises the PF's but never lowers it.
+        let target = if self.entry.mtu.is_some() { wish } else { wish.max(current) };
+        if target > current {
+            own.step(object, Change::SetPfMtu { from: current, to: target }, Disruption::None, false);
+        } else if target < current {
+            let larger = |vf: &&Vf| {
+                vf.netdevs.first().is_none_or(|netdev| netdev.mtu.known().is_none_or(|mtu| *mtu > target))
+            };
+            let users =
+                self.users().into_iter().filter(|(vf, _)| self.pf.vf(vf.index).as_ref().is_some_and(larger));
+            let request = Request {
+                object,
+                what: "lowering the port's MTU",
+                consequence: "drop its larger frames",
+                alternative: Some(format!("keep mtu at {current}")),
+                disruption: Disruption::None,
+                users: users.collect(),
+            };
+            match gate(self.document.disruption, request, &mut own.notes) {
+                Ok(force) => return Some((Change::SetPfMtu { from: current, to: target }, force)),
+                Err(mut obstacles) => own.blocked.append(&mut obstacles),
+            }
+        }
+        None
+    }
+
+    pub(super) fn link_afterwards(&self, findings: &Findings, lowering: Option<&Change>) -> Link {
+        let mut link = Link {
+            mtu: self.pf.netdev().and_then(|netdev| netdev.mtu.known().copied()),
+            up: self.pf.netdev().is_none_or(|netdev| !netdev.up.is(&false)),
+        };
+        for change in lowering.into_iter().chain(findings.steps.iter().map(|step| &step.change)) {
+            if let Change::SetPfMtu { to, .. } = change {
+                link.mtu = Some(*to);
+            }
+            link.up |= matches!(change, Change::SetPfUp { .. });
+        }
+        link
+    }
+}
