@@ -136,18 +136,25 @@ impl SimNode {
             Event::Freed(vf) => {
                 self.kernel.kubelet.remove(vf);
             }
-            Event::NetdevLeaves(vf, netns) => self.with_vf(*vf, |vf| {
-                if let Some(netdev) = vf.netdev.as_mut().filter(|netdev| netdev.master.is_none()) {
-                    // A CNI plugin gives it the pod's name, MAC and MTU.
-                    netdev.away = Some(Away { netns: netns.clone(), pid: 4711, command: "app".to_owned() });
-                    netdev.addresses.clear();
-                    let [_, _, c, d, e, f] = netdev.mac.0;
-                    netdev.mac = MacAddress([0x0a, 0x58, c, d, e, f ^ 0x55]);
-                    netdev.mtu = 1400;
-                    netdev.up = true;
-                    vf.late = false;
-                }
-            }),
+            Event::NetdevLeaves(vf, netns) => {
+                let address = self.kernel.vf(*vf).map(|vf| vf.address);
+                let mut left = false;
+                self.with_vf(*vf, |vf| {
+                    if let Some(netdev) = vf.netdev.as_mut().filter(|netdev| netdev.master.is_none()) {
+                        // A CNI plugin gives it the pod's name, MAC and MTU.
+                        netdev.away =
+                            Some(Away { netns: netns.clone(), pid: 4711, command: "app".to_owned() });
+                        netdev.addresses.clear();
+                        let [_, _, c, d, e, f] = netdev.mac.0;
+                        netdev.mac = MacAddress([0x0a, 0x58, c, d, e, f ^ 0x55]);
+                        netdev.mtu = 1400;
+                        netdev.up = true;
+                        vf.late = false;
+                        left = true;
+                    }
+                });
+                self.kernel.leave_path(address.filter(|_| left));
+            }
             Event::NetdevReturns(vf) => {
                 let names: Vec<String> = self.kernel.netdev_names().map(str::to_owned).collect();
                 let free = (1..).map(|n| format!("net{n}")).find(|name| !names.contains(name));
