@@ -23,9 +23,62 @@ pub(crate) fn run(only: &[String]) -> Result<bool> {
     let mut good = true;
     for (package, name) in programs {
         sys::out(&format!("\n== {package}/{name}"));
-        good &= sys::succeeds(sys::cargo()?.args(["bench", "--quiet", "-p", &package, "--bench", &name]))?;
+        let mut bench = sys::cargo()?;
+        bench.args(["bench", "--quiet", "-p", &package, "--bench", &name]);
+        if (package.as_str(), name.as_str()) == ("portwright", "binary") {
+            bench.env("PORTWRIGHT_BINARY", release_binary()?);
+        }
+        good &= sys::succeeds(&mut bench)?;
+    }
+    if only.is_empty() || only.iter().any(|word| LONG_TESTS.contains(word.as_str())) {
+        sys::out(&format!("\n== {LONG_TESTS}"));
+        good &= long_tests()?;
     }
     Ok(good)
+}
+
+/// What the tests that are too long for `cargo xtask test` are called on the command line.
+const LONG_TESTS: &str = "long-tests";
+
+/// Runs every test that is ignored as `long: run by cargo xtask bench`, with optimisation.
+fn long_tests() -> Result<bool> {
+    let mut good = true;
+    for package in ["portwright-core", "portwright-tests"] {
+        let mut test = sys::cargo()?;
+        test.args([
+            "test",
+            "--quiet",
+            "--profile",
+            "lab",
+            "-p",
+            package,
+            "--",
+            "--ignored",
+            "--nocapture",
+            "at_length",
+        ]);
+        good &= sys::succeeds(&mut test)?;
+    }
+    Ok(good)
+}
+
+/// Builds the binary as it ships: static, with fat LTO. A target of its own keeps the flag away from build scripts.
+fn release_binary() -> Result<std::path::PathBuf> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let mut build = sys::cargo()?;
+    build.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--target",
+        TARGET,
+        "-p",
+        "portwright",
+        "--bin",
+        "portwright",
+    ]);
+    sys::run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    Ok(sys::target()?.join(TARGET).join("release/portwright"))
 }
 
 /// (package, name) of every bench target of the workspace.
