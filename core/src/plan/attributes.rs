@@ -39,10 +39,12 @@ impl PfPlanner<'_> {
         }
         let admin = existing.map(|vf| &vf.admin);
         // What the driver does not take is an obstacle that was told already.
-        let refused = |attributes: &[VfAttribute]| {
-            let mut wanted = wanted_attributes(group).into_iter().map(|(attribute, _)| attribute);
-            wanted.any(|attribute| attributes.contains(&attribute) && !self.takes(attribute))
-        };
+        let refusal: Vec<VfAttribute> = wanted_attributes(group)
+            .into_iter()
+            .map(|(attribute, _)| attribute)
+            .filter(|attribute| !self.takes(*attribute))
+            .collect();
+        let refused = |attributes: &[VfAttribute]| attributes.iter().any(|one| refusal.contains(one));
         fn present<T: Copy>(fact: Option<&Fact<T>>) -> Present<T> {
             fact.map_or(Present::New, |fact| Present::Is(*fact))
         }
