@@ -55,7 +55,8 @@ pub async fn all(options: &Options) {
             peer.memory_kib().0
         );
     }
-    for body in bodies::all() {
+    let bodies = if options.rounds == 0 { Vec::new() } else { bodies::all() };
+    for body in bodies {
         for fresh in [false, true] {
             measure(options, &client, &body, fresh, &ours, peer.as_ref()).await;
         }
@@ -169,6 +170,21 @@ async fn first_requests(options: &Options, client: &Client, around: &Surrounding
     api.set_mood(Mood::Well);
 }
 
+/// Attempts under way at once.
+const FLOOD_TASKS: u32 = 32;
+
+/// One attempt: nothing, or the beginning of a handshake, and then a reset, which leaves no port in use.
+async fn attack(address: SocketAddr, begin: bool) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    // A full backlog is what a flood brings about.
+    let Ok(stream) = socket.connect(address).await else { return };
+    if begin {
+        stream.try_write(b"\x16\x03\x01\x02\x00").ok();
+    }
+    stream.set_zero_linger().unwrap();
+}
+
 /// Connection attempts in turn, beside a client that goes on working.
 async fn flood(options: &Options, client: &Client, ours: &Injector) {
     let (address, attempts) = (ours.address, options.flood);
@@ -176,20 +192,20 @@ async fn flood(options: &Options, client: &Client, ours: &Injector) {
     let body = Bytes::from(bodies::small("net-1"));
     let mut kept = client.connect(address).await.unwrap();
     kept.post(body.clone()).await.unwrap();
-    let flood = tokio::spawn(async move {
-        for attempt in 0..attempts {
-            let socket = TcpSocket::new_v4().unwrap();
-            socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
-            let stream = socket.connect(address).await.unwrap();
-            if attempt % 2 == 0 {
-                stream.try_write(b"\x16\x03\x01\x02\x00").ok();
-            }
-            stream.set_zero_linger().unwrap();
-        }
-    });
+    let tasks: Vec<_> = (0..FLOOD_TASKS)
+        .map(|_| {
+            tokio::spawn(async move {
+                for attempt in 0..attempts / FLOOD_TASKS {
+                    attack(address, attempt % 2 == 0).await;
+                }
+            })
+        })
+        .collect();
+    let flood = join_all(tasks);
+    let mut flood = std::pin::pin!(flood);
     let started = Instant::now();
     let (mut good, mut bad) = (0, 0);
-    while !flood.is_finished() {
+    while futures::poll!(flood.as_mut()).is_pending() {
         let fresh = match client.connect(address).await {
             Ok(mut connection) => connection.post(body.clone()).await.is_ok(),
             Err(_) => false,
@@ -198,7 +214,6 @@ async fn flood(options: &Options, client: &Client, ours: &Injector) {
             *(if served { &mut good } else { &mut bad }) += 1;
         }
     }
-    flood.await.unwrap();
     let (now, most) = ours.memory_kib();
     println!(
         "{attempts} connection attempts in {:.1?}: {good} requests beside them served, {bad} failed; {before} KiB before, {now} KiB after, {most} KiB at most",
