@@ -1,4 +1,5 @@
 //! What the verbs print as JSON is what docs/schema describes: no field undocumented, none missing.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -59,7 +60,17 @@ fn everything() -> Value {
         "management": {"defaultRoutes": [{"interface": "bond0", "family": 6}], "nodeAddresses": ["192.0.2.1"],
             "apiServers": [["192.0.2.9", 6443]],
             "sessions": [{"local": "192.0.2.1", "localPort": 22, "remote": "192.0.2.2", "remotePort": 4444}]},
-        "ovs": {"bridges": {"br0": ["bond0"]}, "patches": {"p0": "p1"}},
+        "ovs": {"version": "3.1.0", "vswitchd": true, "settled": true, "datapathTypes": ["netdev", "system"],
+            "otherConfig": {"hw-offload": "true"},
+            "bridges": [{"name": "br0", "datapath": "netdev", "works": true, "failMode": "secure", "stp": true, "rstp": false,
+                "mcastSnooping": true, "floodVlans": [7], "otherConfig": {"a": "b"}, "externalIds": {"portwright.dev/owner": "p"},
+                "ports": [{"name": "mon0", "interfaces": [{"name": "mon0", "type": "internal", "options": {"peer": "x"},
+                        "ofport": 1, "error": "x", "mtuRequest": 9000, "policing": {"rate": 1, "burst": 2}}],
+                    "vlan": {"mode": "dot1q-tunnel", "tag": 10, "trunks": [1], "cvlans": [2]}, "bondMode": "balance-slb",
+                    "lacp": "active", "qos": {"type": "linux-htb", "otherConfig": {"max-rate": "1"}}, "fakeBridge": false,
+                    "externalIds": {"owner": "x"}, "goneFor": 3}],
+                "mirrors": [{"name": "tap", "all": false, "sources": ["a"], "destinations": ["b"], "vlans": [10],
+                    "outputPort": "mon0", "outputVlan": 9, "snaplen": 128, "externalIds": {"owner": "x"}}]}]},
         "problems": [{"object": "0000:3b:00.0/vf/0", "reason": "x"}],
     })
 }

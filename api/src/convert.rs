@@ -11,6 +11,7 @@ use portwright_core::range::IndexSet;
 use portwright_core::select::{Pattern, Selector};
 
 use crate::check::{Errors, not_there_yet, sections};
+use crate::convert_ovs;
 use crate::error::FieldError;
 use crate::names;
 use crate::policy::{
@@ -44,6 +45,7 @@ pub fn convert(policy: &NodePolicy) -> Result<Document, Vec<FieldError>> {
         },
         nics,
         pools: policy.spec.pools.iter().map(pool).collect(),
+        ovs: convert_ovs::wishes(&policy.spec),
     })
 }
 

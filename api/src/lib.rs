@@ -6,6 +6,7 @@
 
 mod check;
 mod convert;
+mod convert_ovs;
 mod crd;
 mod error;
 pub mod fuzz;

@@ -64,6 +64,7 @@ fn what_is_absent_is_left_as_it_is() {
         disruption: DisruptionPolicy::WhenIdle,
         nics: vec![entry],
         pools: Vec::new(),
+        ovs: Default::default(),
     };
     assert_eq!(document, expected);
 }

@@ -75,6 +75,7 @@ fn desired() -> Desired {
         disruption: DisruptionPolicy::WhenIdle,
         nics: vec![nic],
         pools: Vec::new(),
+        ovs: Default::default(),
     };
     Desired { documents: vec![document], ..Desired::default() }
 }

@@ -56,6 +56,28 @@ reasons! {
     NeedsCluster,
     /// Two policies of equal priority, or two entries of one policy, want the same thing.
     PolicyConflict,
+    /// A bridge, port or mirror of this name is there and belongs to somebody else.
+    NameConflict,
+    /// No policy lists the bridge any more, and it carries ports or mirrors of others.
+    ForeignPorts,
+    /// The interface is in another bridge or bond, or has an address.
+    UplinkInUse,
+    /// Two uplinks that are not one bond, without a spanning tree.
+    UplinkLoop,
+    /// There is no network interface of this name, or not any more.
+    InterfaceMissing,
+    /// There is no bridge of this name.
+    BridgeMissing,
+    /// The mirror's output is not on its bridge.
+    MirrorOutputMissing,
+    /// More mirrors than Open vSwitch carries out on one bridge.
+    TooManyMirrors,
+    /// Open vSwitch does not have the datapath, or could not make it.
+    DatapathMissing,
+    /// OVSDB could not be read.
+    OvsUnreachable,
+    /// The database accepted it, and ovs-vswitchd has not carried it out or could not.
+    NotApplied,
     /// Verified after the run and not what was written.
     NotReadBack,
     /// A write has not returned; the PF is left alone until it does.

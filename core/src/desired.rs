@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::PciAddress;
+use crate::ovs::{Pod, Wishes};
 use crate::range::IndexSet;
 use crate::select::Selector;
 
@@ -16,6 +17,10 @@ pub struct Desired {
     pub documents: Vec<Document>,
     /// Bindings recorded earlier: which policy a PF followed. It keeps the PF when another of equal priority wants it.
     pub bindings: std::collections::BTreeMap<PciAddress, String>,
+    /// Pods of this node by UID; none while nobody asked the API server.
+    pub pods: Option<std::collections::BTreeMap<String, Pod>>,
+    /// Whether steps may cut foreign or unlisted ports off a bridge (`--allow-disruption`).
+    pub allow_disruption: bool,
 }
 
 /// One NodePolicy.
@@ -31,6 +36,8 @@ pub struct Document {
     pub disruption: DisruptionPolicy,
     /// `spec.nics`.
     pub nics: Vec<NicEntry>,
+    /// `spec.ovs`, `spec.bridges` and `spec.mirrors`.
+    pub ovs: Wishes,
     /// `spec.pools`.
     pub pools: Vec<PoolWish>,
 }

@@ -20,6 +20,12 @@ pub trait Node {
 
     /// Carries out one step, after checking that its `from` still holds.
     fn run(&mut self, step: &Step) -> Result<(), RunError<Self::Error>>;
+
+    /// Carries out steps that belong together ([`Step::joins`]): all or none, as far as the node can. One after the other
+    /// unless the node has transactions.
+    fn run_together(&mut self, steps: &[Step]) -> Result<(), RunError<Self::Error>> {
+        steps.iter().try_for_each(|step| self.run(step))
+    }
 }
 
 /// How a step did not succeed.
@@ -100,22 +106,27 @@ pub enum Progress<'a> {
 pub fn run_steps<N: Node>(node: &mut N, plan: &Plan, tell: &mut dyn FnMut(Progress<'_>)) -> Vec<StepReport> {
     let mut reports: Vec<StepReport> = Vec::with_capacity(plan.steps.len());
     let total = plan.steps.len();
-    for (position, step) in plan.steps.iter().enumerate().map(|(index, step)| (index + 1, step)) {
-        let hindered = reports.iter().find(|earlier| hinders(earlier, step));
+    for group in plan.steps.chunk_by(|earlier, step| step.joins(earlier)) {
+        let Some(first) = group.first() else { continue };
+        let position = reports.len() + 1;
+        let hindered = reports.iter().find(|earlier| hinders(earlier, first));
         let outcome = match hindered {
             Some(earlier) => Outcome::Skipped { because: because(earlier) },
             None => {
-                tell(Progress::Begins(position, total, step));
-                match node.run(step) {
+                tell(Progress::Begins(position, total, first));
+                let ran = if group.len() == 1 { node.run(first) } else { node.run_together(group) };
+                match ran {
                     Ok(()) => Outcome::Done,
                     Err(RunError::Stopped { because }) => Outcome::Skipped { because },
                     Err(error) => Outcome::Failed { why: chain(&error) },
                 }
             }
         };
-        let report = StepReport { step: step.clone(), outcome };
-        tell(Progress::Ended(position, total, &report));
-        reports.push(report);
+        for (position, step) in (position..).zip(group) {
+            let report = StepReport { step: step.clone(), outcome: outcome.clone() };
+            tell(Progress::Ended(position, total, &report));
+            reports.push(report);
+        }
     }
     reports
 }
@@ -137,7 +148,9 @@ pub fn apply<N: Node>(
 /// Whether an earlier step's end keeps a later one from being tried.
 fn hinders(earlier: &StepReport, step: &Step) -> bool {
     let failed = matches!(earlier.outcome, Outcome::Failed { .. });
-    failed && (earlier.step.object == Object::Node || earlier.step.object.pf() == step.object.pf())
+    // What is done for the node is done for the sake of its PFs; a bridge does not need it.
+    let for_all = earlier.step.object == Object::Node && step.object.bridge().is_none();
+    failed && (for_all || earlier.step.object.goes_with(&step.object))
 }
 
 fn because(earlier: &StepReport) -> String {

@@ -183,6 +183,25 @@ impl Object {
     }
 }
 
+impl Object {
+    /// The Open vSwitch bridge that the object is or belongs to.
+    pub fn bridge(&self) -> Option<&str> {
+        let Object::Named(name) = self else { return None };
+        let rest = name.strip_prefix("bridge/")?;
+        Some(rest.split_once('/').map_or(rest, |(bridge, _)| bridge))
+    }
+
+    /// Whether a failure on one keeps the other from being changed: they are on the same PF or the same bridge, or the same
+    /// thing.
+    pub fn goes_with(&self, other: &Object) -> bool {
+        match (self.pf(), self.bridge()) {
+            (Some(pf), _) => other.pf() == Some(pf),
+            (None, Some(bridge)) => other.bridge() == Some(bridge),
+            (None, None) => self == other,
+        }
+    }
+}
+
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

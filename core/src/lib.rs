@@ -13,6 +13,7 @@ pub mod id;
 pub mod mac;
 pub mod management;
 pub mod observed;
+pub mod ovs;
 pub mod plan;
 pub mod pools;
 pub mod profile;

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use crate::id::PciAddress;
 use crate::observed::{Link, Observed, Session};
+use crate::ovs::Bridge;
 
 /// API server port that counts without configuration.
 const API_SERVER: u16 = 6443;
@@ -130,9 +131,10 @@ fn lowers(observed: &Observed, name: &str) -> BTreeSet<String> {
     lowers.extend(link.into_iter().flat_map(|link| link.lowers.iter().cloned()));
     match &observed.ovs {
         Some(ovs) => {
-            for interfaces in ovs.bridges.values().filter(|list| list.iter().any(|port| port == name)) {
-                lowers.extend(interfaces.iter().cloned());
-                lowers.extend(interfaces.iter().filter_map(|port| ovs.patches.get(port).cloned()));
+            let holds = |bridge: &&Bridge| bridge.interfaces().any(|interface| interface.name == name);
+            for interface in ovs.bridges.iter().filter(holds).flat_map(Bridge::interfaces) {
+                lowers.insert(interface.name.clone());
+                lowers.extend(interface.options.get("peer").filter(|_| interface.kind == "patch").cloned());
             }
         }
         // Until OVSDB is read nobody knows which port belongs to which bridge, so all of them count.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::desired::{EswitchMode, LinkState, TxRate, Vlan};
 use crate::id::{MacAddress, Object};
+use crate::ovs;
 
 /// One change to the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Disruption {
     Vf,
     /// Traffic of the PF and all of its VFs.
     Pf,
+    /// Traffic of an Open vSwitch bridge.
+    Bridge,
     /// The node's own network path.
     NodePath,
 }
@@ -184,6 +187,13 @@ pub enum Change {
         /// Wanted MTU.
         to: u32,
     },
+    /// Change Open vSwitch.
+    Ovs {
+        /// Policy whose name the row carries or gets.
+        owner: String,
+        /// What is changed.
+        change: ovs::Change,
+    },
 }
 
 impl Change {
@@ -208,6 +218,7 @@ impl Change {
             Change::SetVfLinkState { .. } => "set-vf-link-state",
             Change::RenameVf { .. } => "rename-vf",
             Change::SetVfMtu { .. } => "set-vf-mtu",
+            Change::Ovs { change, .. } => change.action(),
         }
     }
 
@@ -231,6 +242,7 @@ impl Change {
             Change::SetVfRate { .. } => "set rate",
             Change::SetVfLinkState { .. } => "set link state",
             Change::RenameVf { .. } => "rename",
+            Change::Ovs { change, .. } => change.words(),
         }
     }
 
@@ -256,6 +268,7 @@ impl Change {
             Change::SetVfLinkState { from, to } => (json!(from), json!(to)),
             Change::RenameVf { from, to } => (json!(from), json!(to)),
             Change::SetVfMtu { from, to } => (json!(from), json!(to)),
+            Change::Ovs { change, .. } => change.values(),
         }
     }
 
@@ -291,7 +304,37 @@ impl Change {
             Change::SetVfLinkState { from, to } => (or_none(from.as_ref()), to.to_string()),
             Change::RenameVf { from, to } => (from.clone(), to.clone()),
             Change::SetVfMtu { from, to } => (or_none(from.as_ref()), to.to_string()),
+            Change::Ovs { change, .. } => change.texts(),
         }
+    }
+}
+
+impl Step {
+    /// Whether it is carried out in one transaction with the step before it.
+    pub fn joins(&self, earlier: &Step) -> bool {
+        let joins = |step: &Step| match &step.change {
+            Change::Ovs { change, .. } => change.joins(),
+            Change::WriteUdevRule { .. }
+            | Change::LoadModule { .. }
+            | Change::SetPfUp { .. }
+            | Change::SetPfMtu { .. }
+            | Change::SetAutoprobe { .. }
+            | Change::SetNumVfs { .. }
+            | Change::SetEswitch { .. }
+            | Change::UnbindVf { .. }
+            | Change::BindVf { .. }
+            | Change::ReprobeVf { .. }
+            | Change::SetVfMac { .. }
+            | Change::SetVfVlan { .. }
+            | Change::SetVfSpoofCheck { .. }
+            | Change::SetVfTrust { .. }
+            | Change::SetVfRate { .. }
+            | Change::SetVfLinkState { .. }
+            | Change::RenameVf { .. }
+            | Change::SetVfMtu { .. } => false,
+        };
+        let same_bridge = self.object.bridge().is_some() && self.object.bridge() == earlier.object.bridge();
+        same_bridge && joins(self) && joins(earlier)
     }
 }
 

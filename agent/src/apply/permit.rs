@@ -40,6 +40,7 @@ mod tests {
             disruption: DisruptionPolicy::WhenIdle,
             nics: Vec::new(),
             pools: Vec::new(),
+            ovs: Default::default(),
         }
     }
 

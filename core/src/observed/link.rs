@@ -1,6 +1,5 @@
 //! How netdevs are stacked, and what the management path is found by.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -73,16 +72,4 @@ pub struct Session {
     pub remote: IpAddr,
     /// Remote port.
     pub remote_port: u16,
-}
-
-/// OVS bridges as far as the management path needs them: bridge name to the names of its ports' interfaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OvsBridges {
-    /// Interfaces of each bridge.
-    #[serde(default)]
-    pub bridges: BTreeMap<String, Vec<String>>,
-    /// Patch interfaces and their peers.
-    #[serde(default)]
-    pub patches: BTreeMap<String, String>,
 }

@@ -12,12 +12,13 @@ mod node;
 pub use extra::{FunctionDetail, Subfunction, VdpaDevice};
 pub use function::{Device, Netdev, Pf, RememberedVf, Vf, VfAdmin, primary_netdev};
 pub use holder::{FileKind, Holder};
-pub use link::{DefaultRoute, Link, ManagementEvidence, OvsBridges, Session};
+pub use link::{DefaultRoute, Link, ManagementEvidence, Session};
 pub use node::{Lockdown, NodeFacts, Sight, module_name};
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Object, PciAddress, VfRef};
+use crate::ovs::Ovs;
 
 /// Everything that was seen of a node at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,9 +49,9 @@ pub struct Observed {
     /// What the management path is found by.
     #[serde(default)]
     pub management: ManagementEvidence,
-    /// OVS bridges and their ports; absent while OVSDB has not been read.
+    /// Open vSwitch; absent if it is not there or could not be read.
     #[serde(default)]
-    pub ovs: Option<OvsBridges>,
+    pub ovs: Option<Ovs>,
     /// What could not be read, and why. One unreadable device never hides the others.
     #[serde(default)]
     pub problems: Vec<Problem>,

@@ -34,6 +34,7 @@ pub(super) fn gate(
         let who = match disruption {
             Disruption::None | Disruption::Vf => "this VF",
             Disruption::Pf => "this port and its VFs",
+            Disruption::Bridge => "this bridge",
             Disruption::NodePath => "the node",
         };
         return Err(vec![Blocked::new(

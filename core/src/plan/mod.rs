@@ -10,6 +10,7 @@ mod gate;
 pub mod json;
 mod link;
 mod netdev;
+mod ovs;
 mod pf;
 mod preflight;
 mod remake;
@@ -121,6 +122,7 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
         plan.unknown.append(&mut findings.unknown);
     }
     add_udev_rule(&context, &mut plan);
+    ovs::plan_ovs(&context, desired, &mut plan);
     plan
 }
 

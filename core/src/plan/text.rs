@@ -3,6 +3,7 @@
 use super::{Plan, Subject};
 use crate::blocked::Blocked;
 use crate::id::Object;
+use crate::ovs::{Part, Target};
 use crate::range::IndexSet;
 use crate::step::{Change, Disruption, Step};
 
@@ -27,13 +28,15 @@ pub fn render(plan: &Plan) -> String {
     let mut others: Vec<&Object> =
         plan.blocked.iter().map(|blocked| &blocked.object).filter(|o| !known(o)).collect();
     others.sort();
-    others.dedup();
+    others.dedup_by(|one, other| one.goes_with(other));
     for object in others {
         let title = match object {
             Object::Policy(name, path) => format!("policy {name}, {path}"),
-            Object::Node | Object::Pci(_) | Object::Vf(_) | Object::Named(_) => object.to_string(),
+            Object::Node | Object::Pci(_) | Object::Vf(_) | Object::Named(_) => {
+                object.bridge().map_or_else(|| object.to_string(), ToOwned::to_owned)
+            }
         };
-        section(&mut text, plan, &title, "", &|other| other == object);
+        section(&mut text, plan, &title, "", &|other| other.goes_with(object));
     }
     text.push_str(&summary(plan));
     text
@@ -52,11 +55,15 @@ pub fn summary(plan: &Plan) -> String {
 }
 
 fn belongs(object: &Object, subject: &Object) -> bool {
-    object == subject || (object.pf().is_some() && object.pf() == subject.pf())
+    object.goes_with(subject)
 }
 
 fn subject_section(text: &mut String, plan: &Plan, subject: &Subject) {
-    let title = format!("{} {}", subject.object, subject.heading);
+    let name = match subject.object.bridge() {
+        Some(bridge) => bridge.to_owned(),
+        None => subject.object.to_string(),
+    };
+    let title = format!("{name} {}", subject.heading).trim_end().to_owned();
     let wrote = section(text, plan, &title, &subject.policy, &|object| belongs(object, &subject.object));
     if !wrote {
         text.push_str(&format!("{title}\n  in sync\n"));
@@ -95,9 +102,8 @@ fn section(
     for blocked in blocked {
         let vf = match &blocked.object {
             Object::Vf(vf) if !blocked.message.starts_with("VF ") => format!("VF {}: ", vf.index),
-            Object::Vf(_) | Object::Node | Object::Policy(..) | Object::Pci(_) | Object::Named(_) => {
-                String::new()
-            }
+            Object::Named(_) => part(&blocked.object).map(|part| format!("{part}: ")).unwrap_or_default(),
+            Object::Vf(_) | Object::Node | Object::Policy(..) | Object::Pci(_) => String::new(),
         };
         text.push_str(&format!("  blocked {}: {vf}{}\n", blocked.reason, blocked.message));
         if !blocked.hint.is_empty() {
@@ -141,6 +147,15 @@ fn alike(one: &Step, other: &Step) -> bool {
     }
 }
 
+/// A part of a bridge in words: `port mon0`.
+fn part(object: &Object) -> Option<String> {
+    match Target::of(object)? {
+        Target::Bridge(_, Part::Port(port)) => Some(format!("port {port}")),
+        Target::Bridge(_, Part::Mirror(mirror)) => Some(format!("mirror {mirror}")),
+        Target::Switch | Target::Bridge(_, Part::Itself) => None,
+    }
+}
+
 fn line(step: &Step, indexes: Vec<u16>) -> Line {
     let count = indexes.len();
     let (from, mut to) = step.change.texts();
@@ -148,7 +163,11 @@ fn line(step: &Step, indexes: Vec<u16>) -> Line {
         to = format!("{count} stable addresses");
     }
     let words = match IndexSet::from_indexes(indexes) {
-        None => step.change.words().to_owned(),
+        None => match part(&step.object) {
+            None => step.change.words().to_owned(),
+            Some(part) if step.change.words().contains(' ') => format!("{} of {part}", step.change.words()),
+            Some(part) => format!("{} {part}", step.change.words()),
+        },
         Some(set) => {
             let (verb, noun) = step.change.words().split_once(' ').unwrap_or((step.change.words(), ""));
             let vfs = if count == 1 { format!("VF {set}") } else { format!("VFs {set}") };
@@ -160,6 +179,7 @@ fn line(step: &Step, indexes: Vec<u16>) -> Line {
         (Disruption::Vf, 0 | 1) => "disrupts traffic of this VF",
         (Disruption::Vf, _) => "disrupts traffic of these VFs",
         (Disruption::Pf, _) => "disrupts traffic on this port",
+        (Disruption::Bridge, _) => "disrupts traffic of this bridge",
         (Disruption::NodePath, _) => "disrupts the node's own network",
     };
     Line { words, from, to, remark }

@@ -5,6 +5,7 @@ use super::state::{Admin, Kernel, SimNetdev, SimVf};
 use super::{SimError, SimNode, Violation};
 use crate::drive::RunError;
 use crate::id::{Object, PciAddress, VfRef};
+use crate::ovs::{self, Target};
 use crate::step::{Change, Disruption, DriverTarget, Step};
 
 type Checked = Result<(), RunError<SimError>>;
@@ -84,8 +85,19 @@ fn still_holds(kernel: &Kernel, step: &Step) -> Checked {
             let there = kernel.vf(*vf).ok_or_else(|| stale(format!("{vf} is not there")))?;
             vf_holds(there, &step.change)
         }
-        Object::Policy(..) | Object::Named(_) => Err(stale(format!("{} cannot be changed", step.object))),
+        Object::Named(_) => ovs_holds(kernel, step),
+        Object::Policy(..) => Err(stale(format!("{} cannot be changed", step.object))),
     }
+}
+
+fn ovs_holds(kernel: &Kernel, step: &Step) -> Checked {
+    let (Some(target), Some(ovs)) = (Target::of(&step.object), &kernel.ovs) else {
+        return Err(stale(format!("{} cannot be changed", step.object)));
+    };
+    let Change::Ovs { owner, change } = &step.change else {
+        return Err(stale(format!("not a change of {target}")));
+    };
+    ovs::conflict(ovs, &target, owner, change).map_or(Ok(()), |found| Err(stale(found)))
 }
 
 fn equal<T: PartialEq + std::fmt::Debug>(found: &T, from: &T) -> Checked {
@@ -126,7 +138,8 @@ fn pf_holds(kernel: &Kernel, address: PciAddress, change: &Change) -> Checked {
         | Change::SetVfRate { .. }
         | Change::SetVfLinkState { .. }
         | Change::RenameVf { .. }
-        | Change::SetVfMtu { .. } => Err(stale("not a change of a PF")),
+        | Change::SetVfMtu { .. }
+        | Change::Ovs { .. } => Err(stale("not a change of a PF")),
     }
 }
 
@@ -159,6 +172,7 @@ fn vf_holds(vf: &SimVf, change: &Change) -> Checked {
         | Change::SetPfMtu { .. }
         | Change::SetAutoprobe { .. }
         | Change::SetNumVfs { .. }
-        | Change::SetEswitch { .. } => Err(stale("not a change of a VF")),
+        | Change::SetEswitch { .. }
+        | Change::Ovs { .. } => Err(stale("not a change of a VF")),
     }
 }

@@ -3,6 +3,7 @@
 use super::kernel::Attribute;
 use super::{Errno, SimError, SimNode, Violation};
 use crate::id::{Object, PciAddress, VfRef};
+use crate::ovs::{self, Target};
 use crate::step::{Change, DriverTarget, Step};
 
 type Done = Result<(), SimError>;
@@ -14,7 +15,8 @@ impl SimNode {
             Object::Node => self.change_node(&step.change),
             Object::Pci(pf) => self.change_pf(*pf, &step.change),
             Object::Vf(vf) => self.change_vf(*vf, &step.change),
-            Object::Policy(..) | Object::Named(_) => Ok(()),
+            Object::Named(_) => self.change_ovs(step),
+            Object::Policy(..) => Ok(()),
         };
         for vf in self.vfs_above_their_pf() {
             let by_force = step.force && self.kernel.yields_to_force(vf);
@@ -55,6 +57,20 @@ impl SimNode {
         Ok(())
     }
 
+    /// One transaction. That steps of a bridge are one transaction together is a promise that only the real node makes:
+    /// here each may be the last.
+    fn change_ovs(&mut self, step: &Step) -> Done {
+        let (Some(target), Change::Ovs { owner, change }) = (Target::of(&step.object), &step.change) else {
+            return Ok(());
+        };
+        self.write(format!("a transaction on {target}"), |kernel| {
+            if let Some(ovs) = &mut kernel.ovs {
+                ovs::perform(ovs, &target, owner, change);
+            }
+            Ok(())
+        })
+    }
+
     fn change_pf(&mut self, pf: PciAddress, change: &Change) -> Done {
         match change {
             Change::SetPfUp { .. } => self.write(format!("setting {pf} up"), |kernel| kernel.set_pf_up(pf)),
@@ -79,7 +95,8 @@ impl SimNode {
             | Change::SetVfRate { .. }
             | Change::SetVfLinkState { .. }
             | Change::RenameVf { .. }
-            | Change::SetVfMtu { .. } => Ok(()),
+            | Change::SetVfMtu { .. }
+            | Change::Ovs { .. } => Ok(()),
         }
     }
 
@@ -153,7 +170,8 @@ impl SimNode {
             | Change::SetPfMtu { .. }
             | Change::SetAutoprobe { .. }
             | Change::SetNumVfs { .. }
-            | Change::SetEswitch { .. } => Ok(()),
+            | Change::SetEswitch { .. }
+            | Change::Ovs { .. } => Ok(()),
         }
     }
 

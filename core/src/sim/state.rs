@@ -8,9 +8,7 @@ use super::violation::Violation;
 use crate::desired::{EswitchMode, LinkState, TxRate, Vlan, VlanProtocol};
 use crate::fact::Fact;
 use crate::id::{MacAddress, PciAddress, VfRef};
-use crate::observed::{
-    Device, Holder, Link, ManagementEvidence, NodeFacts, OvsBridges, Pf, RememberedVf, Sight,
-};
+use crate::observed::{Device, Holder, Link, ManagementEvidence, NodeFacts, Pf, RememberedVf, Sight};
 
 /// Everything that the kernel knows. Survives a crash of the agent.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +25,7 @@ pub struct Kernel {
     /// Routes, addresses, sessions.
     pub management: ManagementEvidence,
     /// OVS bridges.
-    pub ovs: Option<OvsBridges>,
+    pub ovs: Option<crate::ovs::Ovs>,
     /// VFs that kubelet has given to pods. They stay given while VFs are made again: kubelet knows addresses only.
     pub kubelet: BTreeMap<VfRef, Holder>,
     /// Functions that the node is reached over: the truth, which the planner has to find out.

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use portwright_core::desired::EswitchMode;
 use portwright_core::id::{MacAddress, PciAddress, VfRef};
 use portwright_core::observed::{
-    DefaultRoute, FileKind, Holder, Link, NodeFacts, OvsBridges, RememberedVf, Session, Sight,
+    DefaultRoute, FileKind, Holder, Link, NodeFacts, RememberedVf, Session, Sight,
 };
 
+use portwright_core::ovs::{Bridge, Interface, Ovs, Port};
 use portwright_core::sim::{Event, Family, Kernel, SimNetdev, SimNode, SimPf, SimVf};
 
 use crate::choices::Choices;
@@ -317,8 +318,7 @@ fn stack_up(kernel: &mut Kernel, topology: usize, names: &[String]) -> String {
             if topology == 4 {
                 let mut ports = names.to_vec();
                 ports.push("br-ex".to_owned());
-                let bridges = [("br-ex".to_owned(), ports)].into();
-                kernel.ovs = Some(OvsBridges { bridges, patches: Default::default() });
+                kernel.ovs = Some(ovs_of("br-ex", &ports));
             } else {
                 // OVSDB has not been read: every port of the datapath counts.
                 protect_all_ports(kernel);
@@ -373,4 +373,15 @@ fn evidence(choices: &mut Choices<'_>, kernel: &mut Kernel, top: &str) {
             netdev.addresses.push(address);
         }
     }
+}
+
+/// A switch with one bridge whose ports have one interface each.
+fn ovs_of(bridge: &str, ports: &[String]) -> Ovs {
+    let port = |name: &String| {
+        let interface = Interface { name: name.clone(), ..Interface::default() };
+        Port { name: name.clone(), interfaces: vec![interface], ..Port::default() }
+    };
+    let ports = ports.iter().map(port).collect();
+    let bridge = Bridge { name: bridge.to_owned(), works: true, ports, ..Bridge::default() };
+    Ovs { settled: true, bridges: vec![bridge], ..Ovs::default() }
 }

@@ -159,6 +159,18 @@ fn check_reason(node: &SimNode, desired: &Desired, object: &Object, reason: Reas
         Reason::ExternallyManaged => entry.externally_managed,
         Reason::Stuck => kernel.pfs.values().any(|pf| pf.stuck.is_some()),
         Reason::PfMissing | Reason::PolicyConflict | Reason::NotReadBack => false,
+        // These policies want nothing of Open vSwitch.
+        Reason::NameConflict
+        | Reason::ForeignPorts
+        | Reason::UplinkInUse
+        | Reason::UplinkLoop
+        | Reason::InterfaceMissing
+        | Reason::BridgeMissing
+        | Reason::MirrorOutputMissing
+        | Reason::TooManyMirrors
+        | Reason::DatapathMissing
+        | Reason::OvsUnreachable
+        | Reason::NotApplied => false,
     };
     ensure(holds, || "is not so".to_owned())
 }

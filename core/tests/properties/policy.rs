@@ -18,7 +18,7 @@ use crate::node::{PFS, address};
 pub fn desired(choices: &mut Choices<'_>, kernel: &Kernel) -> Desired {
     let count = if choices.chance(25) { 2 + choices.below(2) } else { 1 };
     let documents: Vec<Document> = (0..count).map(|number| document(choices, kernel, number)).collect();
-    let mut desired = Desired { documents, bindings: BTreeMap::new() };
+    let mut desired = Desired { documents, bindings: BTreeMap::new(), ..Desired::default() };
     for text in PFS {
         if choices.chance(20) {
             desired.bindings.insert(address(text), format!("policy-{}", choices.below(count)));
@@ -62,6 +62,7 @@ fn document(choices: &mut Choices<'_>, kernel: &Kernel, number: usize) -> Docume
         disruption,
         nics,
         pools: Vec::new(),
+        ovs: Default::default(),
     }
 }
 

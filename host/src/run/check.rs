@@ -63,7 +63,8 @@ fn pf_holds(look: Look<'_>, pf: PciAddress, change: &Change) -> Checked<()> {
         | Change::SetVfRate { .. }
         | Change::SetVfLinkState { .. }
         | Change::RenameVf { .. }
-        | Change::SetVfMtu { .. } => Ok(()),
+        | Change::SetVfMtu { .. }
+        | Change::Ovs { .. } => Ok(()),
     }
 }
 
@@ -98,7 +99,8 @@ fn vf_holds(look: Look<'_>, vf: VfRef, change: &Change) -> Checked<()> {
         | Change::SetPfMtu { .. }
         | Change::SetAutoprobe { .. }
         | Change::SetNumVfs { .. }
-        | Change::SetEswitch { .. } => Ok(()),
+        | Change::SetEswitch { .. }
+        | Change::Ovs { .. } => Ok(()),
     }
 }
 

@@ -63,7 +63,8 @@ fn on_node(node: &mut HostNode, change: &Change) -> Done {
         | Change::SetVfRate { .. }
         | Change::SetVfLinkState { .. }
         | Change::RenameVf { .. }
-        | Change::SetVfMtu { .. } => misplaced(Object::Node, change),
+        | Change::SetVfMtu { .. }
+        | Change::Ovs { .. } => misplaced(Object::Node, change),
     }
 }
 
@@ -86,7 +87,8 @@ fn on_pf(node: &mut HostNode, pf: PciAddress, change: &Change) -> Done {
         | Change::SetVfRate { .. }
         | Change::SetVfLinkState { .. }
         | Change::RenameVf { .. }
-        | Change::SetVfMtu { .. } => misplaced(Object::Pci(pf), change),
+        | Change::SetVfMtu { .. }
+        | Change::Ovs { .. } => misplaced(Object::Pci(pf), change),
     }
 }
 
@@ -109,7 +111,8 @@ fn on_vf(node: &mut HostNode, vf: VfRef, change: &Change) -> Done {
         | Change::SetPfMtu { .. }
         | Change::SetAutoprobe { .. }
         | Change::SetNumVfs { .. }
-        | Change::SetEswitch { .. } => misplaced(Object::Vf(vf), change),
+        | Change::SetEswitch { .. }
+        | Change::Ovs { .. } => misplaced(Object::Vf(vf), change),
     }
 }
 

@@ -140,7 +140,8 @@ pub(super) fn set_attribute(node: &mut HostNode, vf: VfRef, change: &Change) -> 
         | Change::BindVf { .. }
         | Change::ReprobeVf { .. }
         | Change::RenameVf { .. }
-        | Change::SetVfMtu { .. } => return super::misplaced(Object::Vf(vf), change),
+        | Change::SetVfMtu { .. }
+        | Change::Ovs { .. } => return super::misplaced(Object::Vf(vf), change),
     };
     set.map_err(|source| failed(vf, source))
 }

@@ -1,0 +1,235 @@
+//! Mirrors of one bridge. Names become the ports that the bridge has after the plan, so that a mirror and the ports it
+//! speaks of are changed in one transaction.
+
+use std::collections::BTreeSet;
+
+use super::Scene;
+use super::bind::{Bindings, Bound};
+use crate::blocked::Reason;
+use crate::ovs::{
+    Bridge, BridgeWish, Change, Copies, Direction, MOST_MIRRORS, Mirror, MirrorWish, OVS_CNI_POD_UID_KEY,
+    Output, POD_UID_KEY, Pod, Port, Setting, Target,
+};
+use crate::plan::Findings;
+
+/// Plans the mirrors of a bridge whose ports will have these names.
+pub(super) fn plan_mirrors(
+    scene: &Scene<'_>,
+    wish: &BridgeWish,
+    found: Option<&Bridge>,
+    names: &BTreeSet<String>,
+    mirrors: &[&Bound<'_, MirrorWish>],
+    findings: &mut Findings,
+) {
+    let there = found.map(|bridge| bridge.mirrors.as_slice()).unwrap_or_default();
+    let listed = |mirror: &Mirror| mirrors.iter().any(|bound| bound.wish.name == mirror.name);
+    for mirror in there.iter().filter(|mirror| !listed(mirror)) {
+        remove(scene, &wish.name, mirror, findings);
+    }
+    let others = there.iter().filter(|mirror| !listed(mirror) && !scene.is_ours(mirror.owner())).count();
+    let room = MOST_MIRRORS.saturating_sub(others);
+    for (number, bound) in mirrors.iter().enumerate() {
+        let target = Target::mirror(&wish.name, &bound.wish.name);
+        if number >= room {
+            let what = format!(
+                "bridge {} would have {} mirrors, and Open vSwitch carries out {MOST_MIRRORS} of one bridge",
+                wish.name,
+                mirrors.len() + others
+            );
+            findings.obstacle(
+                &target,
+                Reason::TooManyMirrors,
+                what,
+                "join mirrors that have the same output",
+            );
+            continue;
+        }
+        let Some(copies) = resolve(scene, bound.wish, found, names, &target, findings) else { continue };
+        plan_mirror(scene, wish, bound, there, copies, &target, findings);
+    }
+}
+
+fn plan_mirror(
+    scene: &Scene<'_>,
+    wish: &BridgeWish,
+    bound: &Bound<'_, MirrorWish>,
+    there: &[Mirror],
+    copies: Copies,
+    target: &Target,
+    findings: &mut Findings,
+) {
+    let owner = bound.document.name.as_str();
+    let named: Vec<&Mirror> = there.iter().filter(|mirror| mirror.name == bound.wish.name).collect();
+    match named.as_slice() {
+        [] => findings.change(target, owner, Change::AddMirror { to: copies }),
+        [mirror] => {
+            let ours = mirror.owner() == Some(owner);
+            let other_policy = scene.is_ours(mirror.owner());
+            if !ours && !other_policy && !wish.adopt {
+                let what = match mirror.owner() {
+                    Some(other) => format!("it belongs to policy {other}"),
+                    None => "there is a mirror of this name that portwright did not make".to_owned(),
+                };
+                let hint = "choose another name, or say `adopt: true` on the bridge";
+                findings.obstacle(target, Reason::NameConflict, what, hint);
+                return;
+            }
+            let from = Setting::Owner(mirror.owner().map(ToOwned::to_owned));
+            findings.set(target, owner, from, Setting::Owner(Some(owner.to_owned())));
+            if mirror.copies != copies {
+                findings.change(target, owner, Change::SetMirror { from: mirror.copies.clone(), to: copies });
+            }
+        }
+        // Nobody but a race makes two of one name.
+        [first, ..] if named.iter().all(|mirror| mirror.owner() == Some(owner)) => {
+            findings.change(target, owner, Change::RemoveMirror { from: first.copies.clone() });
+            findings.change(target, owner, Change::AddMirror { to: copies });
+        }
+        [..] => {
+            let what = format!("bridge {} has several mirrors of this name, not all of them ours", wish.name);
+            findings.obstacle(target, Reason::NameConflict, what, "choose another name");
+        }
+    }
+}
+
+/// Removes a mirror that is ours and no longer listed.
+pub(super) fn remove(scene: &Scene<'_>, bridge: &str, mirror: &Mirror, findings: &mut Findings) {
+    if let Some(owner) = mirror.owner().filter(|owner| scene.is_ours(Some(owner))) {
+        let target = Target::mirror(bridge, &mirror.name);
+        let object = target.object();
+        // All of one name go with the first.
+        if findings.steps.iter().all(|step| step.object != object) {
+            findings.change(&target, owner, Change::RemoveMirror { from: mirror.copies.clone() });
+        }
+    }
+}
+
+/// What a mirror copies, in terms of the ports that there will be.
+fn resolve(
+    scene: &Scene<'_>,
+    wish: &MirrorWish,
+    found: Option<&Bridge>,
+    names: &BTreeSet<String>,
+    target: &Target,
+    findings: &mut Findings,
+) -> Option<Copies> {
+    let (output_port, output_vlan) = match &wish.output {
+        Output::Port(port) => {
+            output_is_there(scene, wish, port, names, target, findings)?;
+            (Some(port.clone()), None)
+        }
+        Output::Vlan(vlan) => (None, Some(*vlan)),
+    };
+    let is_output = |name: &str| output_port.as_deref() == Some(name);
+    let everything = wish.all || (wish.ports.is_empty() && wish.pods.is_none());
+    let mut ports: BTreeSet<String> = BTreeSet::new();
+    if everything {
+        ports.extend(names.iter().filter(|name| !is_output(name)).cloned());
+    }
+    let named = |name: &&String| wish.ports.iter().any(|pattern| pattern.matches(name));
+    ports.extend(names.iter().filter(named).filter(|name| !is_output(name)).cloned());
+    if let Some(select) = &wish.pods {
+        let Some(pods) = &scene.desired.pods else {
+            let what = format!("pods of namespace {} are known to the API server only", select.namespace);
+            let hint = "run the daemon with `--kube`, or name the ports";
+            findings.obstacle(target, Reason::NeedsCluster, what, hint);
+            return None;
+        };
+        let meant = |pod: &Pod| {
+            pod.namespace == select.namespace
+                && select.match_labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+        };
+        let of_pod = |port: &&Port| {
+            [POD_UID_KEY, OVS_CNI_POD_UID_KEY]
+                .iter()
+                .filter_map(|key| port.external_ids.get(*key))
+                .any(|uid| pods.get(uid).is_some_and(meant))
+        };
+        let there = found.into_iter().flat_map(|bridge| &bridge.ports).filter(of_pod);
+        ports.extend(
+            there.map(|port| port.name.clone()).filter(|name| names.contains(name) && !is_output(name)),
+        );
+    }
+    let all = everything && wish.direction == Direction::Both;
+    let (sources, destinations) = match wish.direction {
+        _ if all => (BTreeSet::new(), BTreeSet::new()),
+        Direction::Both => (ports.clone(), ports),
+        Direction::Ingress => (ports, BTreeSet::new()),
+        Direction::Egress => (BTreeSet::new(), ports),
+    };
+    let vlans = wish.vlans.clone();
+    Some(Copies { all, sources, destinations, vlans, output_port, output_vlan, snaplen: wish.snaplen })
+}
+
+fn output_is_there(
+    scene: &Scene<'_>,
+    wish: &MirrorWish,
+    port: &str,
+    names: &BTreeSet<String>,
+    target: &Target,
+    findings: &mut Findings,
+) -> Option<()> {
+    if names.contains(port) {
+        return Some(());
+    }
+    let what = match scene.ovs.port(port) {
+        Some((other, _)) if other.name != wish.bridge => {
+            format!("its output port {port} is on bridge {}, and a mirror stays on its bridge", other.name)
+        }
+        Some(_) | None => format!("bridge {} has no port {port}, so the mirror copies nothing", wish.bridge),
+    };
+    let hint = "add the port, or choose another output; the mirror is linked again when the port is there";
+    findings.obstacle(target, Reason::MirrorOutputMissing, what, hint);
+    None
+}
+
+/// VLANs in which mirrors of a bridge send copies: they are flooded, because learning would send the copies astray.
+pub(super) fn rspan_vlans<'a>(mirrors: impl IntoIterator<Item = &'a MirrorWish>) -> BTreeSet<u16> {
+    let vlan = |mirror: &MirrorWish| match mirror.output {
+        Output::Vlan(vlan) => Some(vlan),
+        Output::Port(_) => None,
+    };
+    mirrors.into_iter().filter_map(vlan).collect()
+}
+
+/// The VLANs that a bridge shall flood: those it does, without those that only our former mirrors needed.
+pub(super) fn flooded(
+    scene: &Scene<'_>,
+    bridge: &Bridge,
+    mirrors: &[&Bound<'_, MirrorWish>],
+) -> BTreeSet<u16> {
+    let ours = bridge.mirrors.iter().filter(|mirror| scene.is_ours(mirror.owner()));
+    let former: BTreeSet<u16> = ours.filter_map(|mirror| mirror.copies.output_vlan).collect();
+    let mut flooded: BTreeSet<u16> = bridge.flood_vlans.difference(&former).copied().collect();
+    flooded.extend(rspan_vlans(mirrors.iter().map(|bound| bound.wish)));
+    flooded
+}
+
+/// Mirrors on bridges that no policy binds.
+pub(super) fn on_other_bridges(scene: &Scene<'_>, bindings: &Bindings<'_>, findings: &mut Findings) {
+    for bound in &bindings.mirrors {
+        let wish = bound.wish;
+        if bindings.named.contains(&wish.bridge) {
+            continue;
+        }
+        let target = Target::mirror(&wish.bridge, &wish.name);
+        let (reason, what, hint) = match scene.ovs.bridge(&wish.bridge).map(Bridge::owner) {
+            None => (
+                Reason::BridgeMissing,
+                format!("there is no bridge {}", wish.bridge),
+                "describe it in `spec.bridges`, or correct the name",
+            ),
+            Some(Some(other)) => (
+                Reason::NameConflict,
+                format!("bridge {} belongs to policy {other}", wish.bridge),
+                "apply both policies together",
+            ),
+            Some(None) => (
+                Reason::NameConflict,
+                format!("portwright did not make bridge {}", wish.bridge),
+                "describe it in `spec.bridges` with `adopt: true`",
+            ),
+        };
+        findings.obstacle(&target, reason, what, hint);
+    }
+}

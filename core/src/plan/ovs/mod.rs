@@ -1,0 +1,213 @@
+//! Plans Open vSwitch: which policy each bridge and mirror follows ([`bind`]), then each bridge ([`bridge`]) with its
+//! uplinks ([`uplink`]), ports ([`port`]) and mirrors ([`mirror`]), what no policy lists any more ([`leave`]), and ports
+//! that are only leftovers ([`stale`]).
+//!
+//! Steps of one bridge stand together, so that they are carried out in one transaction. Ports that move to another bridge
+//! leave the old one before.
+
+mod bind;
+mod bridge;
+mod leave;
+mod mirror;
+mod port;
+mod stale;
+mod switch;
+mod uplink;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Context, Findings, Plan, Subject};
+use crate::blocked::{Blocked, Reason};
+use crate::desired::{Desired, DisruptionPolicy};
+use crate::observed::Observed;
+use crate::ovs::{Change, Ovs, Port, Setting, Target};
+use crate::step::{self, Disruption};
+
+/// What all bridges are planned with.
+struct Scene<'a> {
+    context: &'a Context<'a>,
+    desired: &'a Desired,
+    ovs: &'a Ovs,
+    /// Names of the policies that were given: rows that carry one of them may be touched.
+    names: BTreeSet<&'a str>,
+    /// Where each wanted port goes: name to bridge.
+    homes: BTreeMap<&'a str, &'a str>,
+}
+
+impl Scene<'_> {
+    fn observed(&self) -> &Observed {
+        self.context.observed
+    }
+
+    /// Whether a row belongs to one of the policies that were given.
+    fn is_ours(&self, owner: Option<&str>) -> bool {
+        owner.is_some_and(|owner| self.names.contains(owner))
+    }
+}
+
+/// What is found of one bridge.
+#[derive(Default)]
+struct Work {
+    findings: Findings,
+    /// Ports that leave for another bridge; they go before everything else.
+    moves: Findings,
+}
+
+impl Findings {
+    fn change(&mut self, target: &Target, owner: &str, change: Change) {
+        self.disruptive_change(target, owner, change, Disruption::None);
+    }
+
+    fn disruptive_change(&mut self, target: &Target, owner: &str, change: Change, disruption: Disruption) {
+        let change = step::Change::Ovs { owner: owner.to_owned(), change };
+        self.step(target.object(), change, disruption, false);
+    }
+
+    fn set(&mut self, target: &Target, owner: &str, from: Setting, to: Setting) {
+        if from != to {
+            self.change(target, owner, Change::Set { from, to });
+        }
+    }
+
+    fn obstacle(
+        &mut self,
+        target: &Target,
+        reason: Reason,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.blocked.push(Blocked::new(target.object(), reason, what, hint));
+    }
+}
+
+/// Adds what Open vSwitch needs to the plan.
+pub(super) fn plan_ovs(context: &Context<'_>, desired: &Desired, plan: &mut Plan) {
+    if desired.documents.iter().all(|document| document.ovs.is_empty()) && context.observed.ovs.is_none() {
+        return;
+    }
+    let Some(ovs) = &context.observed.ovs else {
+        unreachable(context, desired, plan);
+        return;
+    };
+    let names = desired.documents.iter().map(|document| document.name.as_str()).collect();
+    let homes = bind::homes(desired);
+    let scene = Scene { context, desired, ovs, names, homes };
+    let bindings = bind::bind(&scene);
+    plan.blocked.extend(bindings.blocked.iter().cloned());
+    let mut moves = Findings::default();
+    let mut rest = Findings::default();
+    switch::plan_switch(&scene, plan, &mut rest);
+    for bound in &bindings.bridges {
+        let mut work = Work::default();
+        let mirrors: Vec<_> =
+            bindings.mirrors.iter().filter(|mirror| mirror.wish.bridge == bound.wish.name).collect();
+        bridge::plan_bridge(&scene, bound, &mirrors, &mut work);
+        let mut notes = bound.notes.clone();
+        notes.append(&mut work.findings.notes);
+        plan.subjects.push(Subject {
+            object: Target::bridge(&bound.wish.name).object(),
+            heading: String::new(),
+            policy: bound.document.name.clone(),
+            notes,
+        });
+        append(&mut moves, &mut work.moves);
+        append(&mut rest, &mut work.findings);
+    }
+    mirror::on_other_bridges(&scene, &bindings, &mut rest);
+    leave::plan_leaving(&scene, &bindings, plan, &mut rest);
+    // A port that moves may also have been found where it is no longer listed.
+    rest.steps.retain(|step| moves.steps.iter().all(|earlier| earlier.object != step.object));
+    stale::collect(&scene, &mut rest);
+    name_ports_that_come_up(&scene, &moves, plan);
+    append(&mut moves, &mut rest);
+    plan.steps.append(&mut moves.steps);
+    plan.blocked.append(&mut moves.blocked);
+    plan.unknown.append(&mut moves.unknown);
+}
+
+/// PFs that are set up as uplinks have a heading of their own.
+fn name_ports_that_come_up(scene: &Scene<'_>, moves: &Findings, plan: &mut Plan) {
+    for step in &moves.steps {
+        let Some(pf) = step.object.pf().and_then(|address| scene.observed().pf(address)) else { continue };
+        if plan.subjects.iter().all(|subject| subject.object != step.object) {
+            let policy = scene.desired.documents.iter().find(|document| !document.ovs.bridges.is_empty());
+            plan.subjects.push(Subject {
+                object: step.object.clone(),
+                heading: pf.name.clone().unwrap_or_default(),
+                policy: policy.map(|document| document.name.clone()).unwrap_or_default(),
+                notes: Vec::new(),
+            });
+        }
+    }
+}
+
+fn append(to: &mut Findings, from: &mut Findings) {
+    to.steps.append(&mut from.steps);
+    to.blocked.append(&mut from.blocked);
+    to.unknown.append(&mut from.unknown);
+}
+
+/// OVSDB was not read: an obstacle for each thing that is wanted of it.
+fn unreachable(context: &Context<'_>, desired: &Desired, plan: &mut Plan) {
+    let problem = context.observed.problems.iter().find(|problem| problem.object == Target::Switch.object());
+    let why = problem
+        .map_or_else(|| "Open vSwitch is not on this node".to_owned(), |problem| problem.reason.clone());
+    let hint =
+        "start ovsdb-server, or name its socket with `--ovsdb`; `portwright ovs ping` tells what answers";
+    let mut blocked = BTreeSet::new();
+    for document in &desired.documents {
+        let wishes = &document.ovs;
+        let bridges = wishes.bridges.iter().map(|bridge| Target::bridge(&bridge.name));
+        let mirrors = wishes.mirrors.iter().map(|mirror| Target::mirror(&mirror.bridge, &mirror.name));
+        let switch = wishes.hw_offload.map(|_| Target::Switch);
+        blocked.extend(bridges.chain(mirrors).chain(switch));
+    }
+    for target in blocked {
+        let what = format!("{why}, and the policy wants {target}");
+        plan.blocked.push(Blocked::new(target.object(), Reason::OvsUnreachable, what, hint));
+    }
+}
+
+/// Removes a port that is ours, with its reason why not if the management path runs over it.
+fn remove_port(scene: &Scene<'_>, bridge: &str, port: &Port, owner: &str, findings: &mut Findings) {
+    let target = Target::port(bridge, &port.name);
+    let on_path = port
+        .interfaces
+        .iter()
+        .find_map(|interface| Some((interface, scene.context.management.netdevs.get(&interface.name)?)));
+    if let Some((interface, why)) = on_path {
+        let what =
+            format!("{} {why}; removing it from bridge {bridge} could cut the node off", interface.name);
+        findings.obstacle(&target, Reason::ManagementPath, what, LEAVE_LISTED);
+        return;
+    }
+    let kind = port.interfaces.first().map(|interface| interface.kind.clone()).unwrap_or_default();
+    findings.change(&target, owner, Change::RemovePort { from: kind });
+}
+
+/// What to do when something on the management path is no longer listed.
+const LEAVE_LISTED: &str = "list it again, or move the node's own traffic to another port first";
+
+/// Lets a disruptive change through, or says what is in the way.
+fn disruption_gate(
+    scene: &Scene<'_>,
+    policy: DisruptionPolicy,
+    target: &Target,
+    what: &str,
+    findings: &mut Findings,
+) -> bool {
+    let never = policy == DisruptionPolicy::Never;
+    if !never && scene.desired.allow_disruption {
+        return true;
+    }
+    let (why, hint) = if never {
+        (
+            "the policy says `disruption: Never`",
+            "set `disruption: WhenIdle` for a time in which it may be done",
+        )
+    } else {
+        ("that was not allowed", "run `portwright apply --allow-disruption` when it may be done")
+    };
+    findings.obstacle(target, Reason::NeedsDisruption, format!("{what}, and {why}"), hint);
+    false
+}

@@ -1,0 +1,304 @@
+//! Ports of one bridge: added, taken over, brought to their wanted settings, removed.
+
+use std::collections::BTreeSet;
+
+use super::bind::Bound;
+use super::uplink::{self, Wanted};
+use super::{Scene, Work, remove_port, stale};
+use crate::blocked::Reason;
+use crate::ovs::{Bridge, BridgeWish, Change, IFINDEX_KEY, NewPort, Port, Setting, Target, of_port_setting};
+use crate::plan::Findings;
+
+/// Plans the ports; gives the names of those that the bridge has afterwards.
+pub(super) fn plan_ports(
+    scene: &Scene<'_>,
+    bound: &Bound<'_, BridgeWish>,
+    found: Option<&Bridge>,
+    wanted: &[Wanted<'_>],
+    work: &mut Work,
+) -> BTreeSet<String> {
+    let bridge_name = bound.wish.name.as_str();
+    let owner = bound.document.name.as_str();
+    let mut names = BTreeSet::from([bridge_name.to_owned()]);
+    for one in wanted {
+        let there = found.and_then(|bridge| Some((bridge, bridge.port(&one.name)?)));
+        let stays = match there {
+            Some((bridge, port)) => keep(scene, bound, bridge, port, one, &mut work.findings),
+            None => add(scene, bridge_name, owner, one, work),
+        };
+        if stays {
+            names.insert(one.name.clone());
+        }
+    }
+    let listed: BTreeSet<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
+    for port in found.into_iter().flat_map(Bridge::others).filter(|port| !listed.contains(port.name.as_str()))
+    {
+        let moves = scene.homes.get(port.name.as_str()).is_some_and(|home| *home != bridge_name);
+        match port.owner() {
+            Some(owner) if scene.is_ours(Some(owner)) && !moves => {
+                remove_port(scene, bridge_name, port, owner, &mut work.findings);
+            }
+            Some(_) | None => {
+                if !stale::is_due(scene, port) {
+                    names.insert(port.name.clone());
+                }
+            }
+        }
+    }
+    names
+}
+
+/// A port that is there; false if it is about to go.
+fn keep(
+    scene: &Scene<'_>,
+    bound: &Bound<'_, BridgeWish>,
+    bridge: &Bridge,
+    port: &Port,
+    one: &Wanted<'_>,
+    findings: &mut Findings,
+) -> bool {
+    let owner = bound.document.name.as_str();
+    let target = Target::port(&bridge.name, &port.name);
+    let adopts = bound.wish.adopt || scene.is_ours(port.owner());
+    if port.owner() != Some(owner) && (!adopts || port.fake_bridge) {
+        let (what, hint) = match port.owner() {
+            Some(other) => (format!("it belongs to policy {other}"), "apply both policies together"),
+            None => (
+                "there is a port of this name that portwright did not make".to_owned(),
+                "remove it, or say `adopt: true` on the bridge to take it over",
+            ),
+        };
+        findings.obstacle(&target, Reason::NameConflict, what, hint);
+        return true;
+    }
+    if port.gone_for.is_some() {
+        let what =
+            format!("its network interface is gone, and the port is left over on bridge {}", bridge.name);
+        findings.obstacle(&target, Reason::InterfaceMissing, what, GONE);
+        // Collected once it is due; what is set meanwhile would be set on a leftover.
+        return !stale::is_due(scene, port);
+    }
+    let before = findings.steps.len();
+    let from = Setting::Owner(port.owner().map(ToOwned::to_owned));
+    findings.set(&target, owner, from, Setting::Owner(Some(owner.to_owned())));
+    for to in settings(port, one) {
+        let Some(from) = of_port_setting(port, &to) else { continue };
+        if let Some(why) = blocks(scene, bridge, one, &from, &to) {
+            findings.obstacle(&target, Reason::ManagementPath, why, super::bridge::ALLOW);
+            continue;
+        }
+        if let (Setting::Members(have), Setting::Members(want)) = (&from, &to)
+            && let Some(uplink) = one.uplink
+        {
+            let fresh = want.difference(have).cloned().collect();
+            let fresh = Wanted { interfaces: fresh, ..one.clone() };
+            if !uplink::is_free(scene, &bridge.name, &fresh, uplink, findings) {
+                continue;
+            }
+        }
+        findings.set(&target, owner, from, to);
+    }
+    replug(scene, bridge, port, one, owner, findings);
+    if findings.steps.len() == before {
+        does_it_work(scene, port, &target, findings);
+    }
+    true
+}
+
+const GONE: &str = "make the interface again, or take it out of the policy";
+
+/// The settings that are wanted and not there.
+fn settings(port: &Port, one: &Wanted<'_>) -> Vec<Setting> {
+    let mut wanted = Vec::new();
+    if port.interfaces.len() <= 1 && one.interfaces.len() <= 1 {
+        wanted.push(Setting::Kind(one.kind.to_owned()));
+    }
+    let options = one.options.iter();
+    wanted.extend(options.map(|(key, value)| Setting::InterfaceOption(key.clone(), Some(value.clone()))));
+    if let Some(vlan) = one.vlan.filter(|vlan| !port.vlan.means(vlan)) {
+        wanted.push(Setting::Vlan(vlan.clone()));
+    }
+    wanted.extend(one.qos.map(|qos| Setting::Qos(Some(qos.clone()))));
+    wanted.extend(one.policing.map(Setting::Policing));
+    if let Some(bond) = one.bond {
+        wanted.push(Setting::Members(one.interfaces.clone()));
+        // Absent is what Open vSwitch takes by default.
+        let mode = bond
+            .mode
+            .map(|mode| mode.as_str())
+            .filter(|mode| port.bond_mode.as_deref().unwrap_or("active-backup") != *mode);
+        wanted.extend(mode.map(|mode| Setting::BondMode(Some(mode.to_owned()))));
+        let lacp = bond.lacp.map(|lacp| lacp.as_str());
+        let lacp = lacp.filter(|lacp| port.lacp.as_deref().unwrap_or("off") != *lacp);
+        wanted.extend(lacp.map(|lacp| Setting::Lacp(Some(lacp.to_owned()))));
+    }
+    wanted.retain(|to| of_port_setting(port, to).is_some_and(|from| from != *to));
+    wanted
+}
+
+/// Why a setting of a port on the management path must not be changed.
+fn blocks(
+    scene: &Scene<'_>,
+    bridge: &Bridge,
+    one: &Wanted<'_>,
+    from: &Setting,
+    to: &Setting,
+) -> Option<String> {
+    let cuts = match to {
+        Setting::Vlan(_)
+        | Setting::BondMode(_)
+        | Setting::Lacp(_)
+        | Setting::Members(_)
+        | Setting::Kind(_) => true,
+        Setting::Owner(_)
+        | Setting::OtherConfig(..)
+        | Setting::ExternalId(..)
+        | Setting::FailMode(_)
+        | Setting::Stp(_)
+        | Setting::Rstp(_)
+        | Setting::McastSnooping(_)
+        | Setting::FloodVlans(_)
+        | Setting::MtuRequest(_)
+        | Setting::InterfaceOption(..)
+        | Setting::Qos(_)
+        | Setting::Policing(_) => false,
+    };
+    if !cuts || one.uplink.is_some_and(|uplink| uplink.allow_management_path) {
+        return None;
+    }
+    let members = match from {
+        Setting::Members(members) => members.clone(),
+        _not_a_bond => one.interfaces.clone(),
+    };
+    let path = &scene.context.management.netdevs;
+    // The local port reaches everything through every port; only what carries the node's traffic itself counts.
+    let local = path.contains_key(&bridge.name) && one.uplink.is_some();
+    let found = members.iter().find_map(|name| Some((name, path.get(name)?)));
+    found
+        .map(|(name, why)| format!("{name} {why}; changing its {} could cut the node off", noun(to)))
+        .or_else(|| {
+            local.then(|| {
+                format!(
+                    "{} carries the node's own traffic; changing its uplink could cut the node off",
+                    bridge.name
+                )
+            })
+        })
+}
+
+fn noun(setting: &Setting) -> &'static str {
+    setting.words().trim_start_matches("set ")
+}
+
+/// The userspace datapath goes on with a dead device when a netdev of the same name was made anew.
+fn replug(
+    scene: &Scene<'_>,
+    bridge: &Bridge,
+    port: &Port,
+    one: &Wanted<'_>,
+    owner: &str,
+    findings: &mut Findings,
+) {
+    if bridge.datapath != "netdev" || one.kind != "system" || one.bond.is_some() {
+        return;
+    }
+    let Some(recorded) = port.external_ids.get(IFINDEX_KEY).and_then(|text| text.parse::<u32>().ok()) else {
+        return;
+    };
+    let Some(link) = scene.observed().link(&one.name).filter(|link| link.ifindex != recorded) else { return };
+    let change = Change::ReplugPort { from: Some(recorded), to: link.ifindex };
+    findings.change(&Target::port(&bridge.name, &port.name), owner, change);
+}
+
+/// A port that is as wanted and does not work all the same.
+fn does_it_work(scene: &Scene<'_>, port: &Port, target: &Target, findings: &mut Findings) {
+    if !scene.ovs.settled {
+        return;
+    }
+    for interface in &port.interfaces {
+        let error = match (&interface.error, interface.ofport) {
+            (Some(error), _) => error.clone(),
+            (None, Some(-1)) => "no reason given".to_owned(),
+            (None, Some(_) | None) => continue,
+        };
+        let what = format!("ovs-vswitchd could not open interface {}: {error}", interface.name);
+        let hint = "look into the log of ovs-vswitchd, and check that the interface is there and its options are right";
+        findings.obstacle(target, Reason::NotApplied, what, hint);
+    }
+}
+
+/// A port that is not on the bridge; false if it cannot be added.
+fn add(scene: &Scene<'_>, bridge: &str, owner: &str, one: &Wanted<'_>, work: &mut Work) -> bool {
+    let target = Target::port(bridge, &one.name);
+    let elsewhere = scene.ovs.port(&one.name);
+    if let Some((other, port)) = elsewhere
+        && !scene.is_ours(port.owner())
+    {
+        let what = format!("bridge {} has a port of this name that portwright did not make", other.name);
+        let reason = if one.uplink.is_some() { Reason::UplinkInUse } else { Reason::NameConflict };
+        work.findings.obstacle(&target, reason, what, "remove it there, or choose another name");
+        return false;
+    }
+    let free = match (one.uplink, one.kind) {
+        (Some(uplink), _) => uplink::is_free(scene, bridge, one, uplink, &mut work.findings),
+        (None, "system") => {
+            let plain = crate::ovs::Uplink {
+                path: String::new(),
+                to: crate::ovs::UplinkTo::Interface(one.name.clone()),
+                allow_management_path: false,
+            };
+            uplink::is_free(scene, bridge, one, &plain, &mut work.findings)
+        }
+        (None, _) => name_is_free(scene, one, &target, &mut work.findings),
+    };
+    if !free {
+        return false;
+    }
+    if let Some((other, port)) = elsewhere {
+        let before = work.moves.blocked.len();
+        remove_port(scene, &other.name, port, port.owner().unwrap_or_default(), &mut work.moves);
+        if work.moves.blocked.len() > before {
+            return false;
+        }
+    }
+    if one.uplink.is_some() {
+        uplink::set_up(scene, one, &mut work.moves);
+    }
+    work.findings.change(&target, owner, Change::AddPort { to: new_port(scene, one) });
+    true
+}
+
+fn name_is_free(scene: &Scene<'_>, one: &Wanted<'_>, target: &Target, findings: &mut Findings) -> bool {
+    if let Some((bridge, port, _)) =
+        scene.ovs.interface(&one.name).filter(|(_, port, _)| port.name != one.name)
+    {
+        let what = format!("port {} of bridge {} has an interface of this name", port.name, bridge.name);
+        findings.obstacle(target, Reason::NameConflict, what, "choose another name");
+        return false;
+    }
+    let ours = |kind: Option<&str>| matches!(kind, Some("openvswitch" | "tun"));
+    let link = scene.observed().link(&one.name).filter(|link| !ours(link.kind.as_deref()));
+    if let Some(link) = link.filter(|_| one.kind == "internal") {
+        let kind = link.kind.as_deref().unwrap_or("hardware");
+        let what = format!("there is a network interface of this name ({kind}) that is not of Open vSwitch");
+        findings.obstacle(target, Reason::NameConflict, what, "choose another name, or say `type: system`");
+        return false;
+    }
+    true
+}
+
+fn new_port(scene: &Scene<'_>, one: &Wanted<'_>) -> NewPort {
+    let link =
+        (one.kind == "system" && one.bond.is_none()).then(|| scene.observed().link(&one.name)).flatten();
+    NewPort {
+        kind: one.kind.to_owned(),
+        interfaces: one.interfaces.clone(),
+        options: one.options.clone(),
+        vlan: one.vlan.cloned(),
+        bond_mode: one.bond.and_then(|bond| bond.mode).map(|mode| mode.as_str().to_owned()),
+        lacp: one.bond.and_then(|bond| bond.lacp).map(|lacp| lacp.as_str().to_owned()),
+        qos: one.qos.cloned(),
+        policing: one.policing,
+        ifindex: link.map(|link| link.ifindex).filter(|number| *number != 0),
+    }
+}

@@ -1,0 +1,64 @@
+//! Ports that are only leftovers: their netdev, or the network namespace of their pod, is gone. Ours are removed after a
+//! time of grace; others' only if the policy lists who they name as their owner.
+
+use super::Scene;
+use crate::desired::Document;
+use crate::ovs::{Change, Collect, FOREIGN_OWNER_KEY, Key, OWNER_KEY, Port, Target};
+use crate::plan::Findings;
+
+/// Whether a port is due, and whose it is.
+fn due(scene: &Scene<'_>, port: &Port) -> Option<(Key, u64)> {
+    let gone_for = port.gone_for?;
+    let collect = wish(scene);
+    let grace = collect.map_or_else(|| Collect::default().grace_seconds, |collect| collect.grace_seconds);
+    if gone_for < grace {
+        return None;
+    }
+    let key = |key: &str, value: &str| Key { key: key.to_owned(), value: value.to_owned() };
+    if let Some(owner) = port.owner() {
+        return scene.is_ours(Some(owner)).then(|| (key(OWNER_KEY, owner), gone_for));
+    }
+    let owner = port.external_ids.get(FOREIGN_OWNER_KEY)?;
+    let listed = collect.is_some_and(|collect| collect.owners.contains(owner));
+    listed.then(|| (key(FOREIGN_OWNER_KEY, owner), gone_for))
+}
+
+/// What the document of highest priority says about it.
+fn wish<'a>(scene: &Scene<'a>) -> Option<&'a Collect> {
+    let documents = scene.desired.documents.iter();
+    let of: fn(&&Document) -> i32 = |document| document.priority;
+    documents.filter(|document| document.ovs.collect.is_some()).max_by_key(of)?.ovs.collect.as_ref()
+}
+
+/// Whether a port is about to be collected.
+pub(super) fn is_due(scene: &Scene<'_>, port: &Port) -> bool {
+    due(scene, port).is_some()
+}
+
+/// Removes what is due and is not removed for another reason.
+pub(super) fn collect(scene: &Scene<'_>, findings: &mut Findings) {
+    for bridge in &scene.ovs.bridges {
+        for port in bridge.others() {
+            let Some((owner, gone_for)) = due(scene, port) else { continue };
+            let target = Target::port(&bridge.name, &port.name);
+            let whole = Target::bridge(&bridge.name).object();
+            let goes_anyway = findings.steps.iter().any(|step| {
+                let removes = step.change.action().starts_with("remove-");
+                removes && (step.object == target.object() || step.object == whole)
+            });
+            if !goes_anyway {
+                let name = wishing_policy(scene, port);
+                findings.change(&target, &name, Change::CollectPort { owner, gone_for });
+            }
+        }
+    }
+}
+
+/// In whose name a port is collected.
+fn wishing_policy(scene: &Scene<'_>, port: &Port) -> String {
+    let with_wish = scene.desired.documents.iter().filter(|document| document.ovs.collect.is_some());
+    let name = port
+        .owner()
+        .or(with_wish.max_by_key(|document| document.priority).map(|document| document.name.as_str()));
+    name.unwrap_or_default().to_owned()
+}

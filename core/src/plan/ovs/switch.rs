@@ -1,0 +1,57 @@
+//! The switch as a whole: hardware offload, and whether ovs-vswitchd keeps up.
+
+use super::Scene;
+use crate::blocked::{Blocked, Reason};
+use crate::desired::Document;
+use crate::ovs::{Change, Target};
+use crate::plan::{Findings, Plan, Subject};
+
+/// Plans `spec.ovs.hwOffload`, and reports an ovs-vswitchd that does not act.
+pub(super) fn plan_switch(scene: &Scene<'_>, plan: &mut Plan, findings: &mut Findings) {
+    let wants_something = scene.desired.documents.iter().any(|document| !document.ovs.is_empty());
+    if !scene.ovs.settled && wants_something {
+        findings.obstacle(
+            &Target::Switch,
+            Reason::NotApplied,
+            "ovs-vswitchd has not carried out what the database asks for",
+            "start ovs-vswitchd, or look into its log; `portwright ovs ping` tells whether it answers",
+        );
+    }
+    let wishes: Vec<(&Document, bool)> = scene
+        .desired
+        .documents
+        .iter()
+        .filter_map(|document| Some((document, document.ovs.hw_offload?)))
+        .collect();
+    let Some(top) = wishes.iter().map(|(document, _)| document.priority).max() else { return };
+    let mut first = wishes.iter().filter(|(document, _)| document.priority == top);
+    let Some((document, wish)) = first.next() else { return };
+    if let Some((other, _)) = first.find(|(_, other)| other != wish) {
+        plan.blocked.push(Blocked::new(
+            Target::Switch.object(),
+            Reason::PolicyConflict,
+            format!(
+                "`{}` and `{}` disagree about spec.ovs.hwOffload with priority {top}",
+                document.name, other.name
+            ),
+            "give one of them a larger `priority`",
+        ));
+        return;
+    }
+    let found = crate::ovs::hw_offload(scene.ovs);
+    let mut notes = Vec::new();
+    // Absent and off are the same to ovs-vswitchd.
+    if found.unwrap_or(false) != *wish {
+        findings.change(&Target::Switch, &document.name, Change::SetHwOffload { from: found, to: *wish });
+        notes.push(
+            "hw-offload takes effect when ovs-vswitchd is restarted; portwright does not restart it"
+                .to_owned(),
+        );
+    }
+    plan.subjects.push(Subject {
+        object: Target::Switch.object(),
+        heading: String::new(),
+        policy: document.name.clone(),
+        notes,
+    });
+}
