@@ -1,10 +1,12 @@
-//! Times `observe` of generated trees on disk: 8 PFs with 128 VFs each, and 16 with 256. Prints the median, the ratio of both
-//! (4 would be linear), files read per VF, how often any file was read at most, and the peak memory of this process.
+//! Times `observe` of two generated trees on disk, alternating: 8 PFs with 128 VFs each, and 16 with 256. Prints medians,
+//! their ratio (4 would be linear), files read per VF, how often any file was read at most, and peak memory.
+//!
+//! Run it with `cargo run --release -p portwright-host --example bench_observe`.
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
 #![allow(clippy::disallowed_methods, reason = "a bench takes the time and asks /proc about itself")]
 
 use std::error::Error;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use portwright_host::inventory::Observer;
@@ -14,54 +16,82 @@ use portwright_host::root::Root;
 mod tree;
 
 /// Measured runs of each tree; the first ones warm the caches and are not counted.
-const RUNS: usize = 21;
+const RUNS: usize = 31;
 const WARM_UP: usize = 3;
+
+/// A generated tree and what was measured of it.
+struct Bench {
+    pfs: u32,
+    vfs: u32,
+    root: PathBuf,
+    wall: Vec<Duration>,
+    processor: Vec<Duration>,
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let small = measure(folder.path(), 8, 128)?;
+    let mut small = Bench::new(folder.path().join("small"), 8, 128)?;
+    small.run(true)?;
     let peak = peak_kib()?;
-    let large = measure(folder.path(), 16, 256)?;
-    println!("ratio 16x256 / 8x128: {:.2} (4 is linear)", large.as_secs_f64() / small.as_secs_f64());
+    let mut large = Bench::new(folder.path().join("large"), 16, 256)?;
+    for run in 0..WARM_UP + RUNS {
+        small.run(run < WARM_UP)?;
+        large.run(run < WARM_UP)?;
+    }
+    let (small_wall, small_processor) = small.report()?;
+    let (large_wall, large_processor) = large.report()?;
+    println!(
+        "ratio 16x256 / 8x128: {:.2} by the clock, {:.2} by processor time (4 is linear)",
+        large_wall / small_wall,
+        large_processor / small_processor
+    );
     println!("peak memory after 8x128: {peak} KiB, after 16x256: {} KiB", peak_kib()?);
     Ok(())
 }
 
-fn measure(folder: &Path, pfs: u32, vfs: u32) -> Result<Duration, Box<dyn Error>> {
-    let root = folder.join(format!("{pfs}x{vfs}"));
-    tree::generate(&root, pfs, vfs)?;
-    let mut times = Vec::with_capacity(RUNS);
-    let mut busy = Vec::with_capacity(RUNS);
-    for run in 0..WARM_UP + RUNS {
-        let observer = Observer::new(Root::new(&root), false, folder.join("state"));
+impl Bench {
+    fn new(root: PathBuf, pfs: u32, vfs: u32) -> Result<Bench, Box<dyn Error>> {
+        tree::generate(&root, pfs, vfs)?;
+        Ok(Bench { pfs, vfs, root, wall: Vec::new(), processor: Vec::new() })
+    }
+
+    fn run(&mut self, warm_up: bool) -> Result<(), Box<dyn Error>> {
+        let observer = Observer::new(Root::new(&self.root), false, self.root.join("state"));
         let (start, ran) = (Instant::now(), processor_time()?);
         let observed = observer.observe()?;
-        let (time, ran) = (start.elapsed(), processor_time()?.saturating_sub(ran));
+        let (wall, ran) = (start.elapsed(), processor_time()?.saturating_sub(ran));
         let seen: usize = observed.pfs.iter().map(|pf| pf.vfs.len()).sum();
-        if seen != usize::try_from(pfs * vfs)? || !observed.problems.is_empty() {
+        if seen != usize::try_from(self.pfs * self.vfs)? || !observed.problems.is_empty() {
             return Err(format!("saw {seen} VFs, problems {:?}", observed.problems).into());
         }
-        if run >= WARM_UP {
-            times.push(time);
-            busy.push(ran);
+        if !warm_up {
+            self.wall.push(wall);
+            self.processor.push(ran);
         }
+        Ok(())
     }
+
+    /// Prints the figures; gives back median and processor time in milliseconds.
+    fn report(&mut self) -> Result<(f64, f64), Box<dyn Error>> {
+        let Bench { pfs, vfs, .. } = *self;
+        let audited = Root::audited(&self.root);
+        Observer::new(audited.clone(), false, self.root.join("state")).observe()?;
+        let most = audited.audit().unwrap_or_default().into_values().max().unwrap_or_default();
+        let per_vf = f64::from(u32::try_from(audited.reads())?) / f64::from(pfs * vfs);
+        let (wall, processor) = (median(&mut self.wall), median(&mut self.processor));
+        let fastest = self.wall.first().copied().unwrap_or_default().as_secs_f64() * 1e3;
+        println!(
+            "observe {pfs} PFs x {vfs} VFs: median {wall:.1} ms of {RUNS} runs (fastest {fastest:.1}, processor \
+             {processor:.1}), {per_vf:.2} files read per VF, each at most {most} time(s)"
+        );
+        Ok((wall, processor))
+    }
+}
+
+/// The middle one, in milliseconds; sorts them.
+fn median(times: &mut [Duration]) -> f64 {
     times.sort();
-    busy.sort();
-    let middle = |sorted: &[Duration]| sorted.get(RUNS.div_ceil(2) - 1).copied().unwrap_or_default();
-    let median = middle(&times);
-    let audited = Root::audited(&root);
-    Observer::new(audited.clone(), false, folder.join("state")).observe()?;
-    let most = audited.audit().unwrap_or_default().into_values().max().unwrap_or_default();
-    let per_vf = f64::from(u32::try_from(audited.reads())?) / f64::from(pfs * vfs);
-    println!(
-        "observe {pfs} PFs x {vfs} VFs: median {:.1} ms of {RUNS} runs (fastest {:.1}; processor {:.1}), {per_vf:.2} files read per VF, \
-         each at most {most} time(s)",
-        median.as_secs_f64() * 1e3,
-        times.first().copied().unwrap_or_default().as_secs_f64() * 1e3,
-        middle(&busy).as_secs_f64() * 1e3,
-    );
-    Ok(median)
+    times.get(times.len().div_ceil(2).saturating_sub(1)).copied().unwrap_or_default().as_secs_f64() * 1e3
 }
 
 /// Time that this process was on a processor: steadier than the clock on a busy machine.
