@@ -58,7 +58,12 @@ fn subfunction(root: &Root, parent: PciAddress, name: &str, reasons: &mut Reason
     Some(Subfunction { name: name.to_owned(), parent, number, netdev, link_type, rdma })
 }
 
-fn detail(root: &Root, address: PciAddress, raw: &RawFunction, reasons: &mut Reasons) -> Option<FunctionDetail> {
+fn detail(
+    root: &Root,
+    address: PciAddress,
+    raw: &RawFunction,
+    reasons: &mut Reasons,
+) -> Option<FunctionDetail> {
     let infiniband = raw.netdevs.iter().any(|netdev| netdev.netdev.link_type == Some(INFINIBAND));
     let first = raw.rdma.first().filter(|_| infiniband);
     let p_key = first.and_then(|rdma| {

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portwright_core::drive::chain;
-use portwright_core::observed::{Device, Pf, Problem, Vf, VfAdmin, primary_netdev};
+use portwright_core::observed::{Device, Holder, Pf, Problem, Sight, Vf, VfAdmin, primary_netdev};
 use portwright_core::{Fact, Object, PciAddress, VfRef};
 
 use super::ObserveError;
 use super::representor::Representors;
 use crate::root::Root;
-use crate::sysfs::function::{self, RawFunction, Role};
+use crate::sysfs::Reasons;
+use crate::sysfs::function::{self, Locks, RawFunction, Role};
 
 /// Where PCI functions are listed.
 const DEVICES: &str = "sys/bus/pci/devices";
@@ -21,7 +22,11 @@ const DEVICES: &str = "sys/bus/pci/devices";
 pub(crate) type Functions = BTreeMap<PciAddress, RawFunction>;
 
 /// Reads all PCI functions. One that cannot be read is a problem, not the end.
-pub(crate) fn scan(root: &Root, problems: &mut Vec<Problem>) -> Result<Functions, ObserveError> {
+pub(crate) fn scan(
+    root: &Root,
+    locks: Locks,
+    problems: &mut Vec<Problem>,
+) -> Result<Functions, ObserveError> {
     let mut names = Vec::new();
     let mut devices = match root.dir(DEVICES) {
         Ok(devices) => devices,
@@ -48,7 +53,7 @@ pub(crate) fn scan(root: &Root, problems: &mut Vec<Problem>) -> Result<Functions
         match devices.dir(&name) {
             Ok(mut dir) => {
                 let role = if known_vfs.contains(&address) { Role::VfOfKnownPf } else { Role::Any };
-                let function = function::read(&mut dir, role);
+                let function = function::read(&mut dir, role, locks);
                 known_vfs.extend(function.vfs.iter().map(|(_, vf)| *vf));
                 functions.insert(address, function);
             }
@@ -174,6 +179,27 @@ fn virtual_function(index: u16, address: PciAddress, raw: &RawFunction, groups: 
         admin: VfAdmin::default(),
         holders: Vec::new(),
         remembered: None,
+    }
+}
+
+/// Reads which driver each VF is pinned to, on a running host. That takes the VF's lock. A write that hangs because
+/// somebody holds the VF keeps that lock, so VFs that are held, may be held or belong to a PF with such a write are left out.
+pub(crate) fn read_overrides(root: &Root, pfs: &mut [Pf], sight: &Sight, problems: &mut Vec<Problem>) {
+    let for_user_space = |driver: &str| driver.contains("vfio") || driver.contains("uio");
+    for pf in pfs.iter_mut().filter(|pf| pf.stuck.is_none()) {
+        for vf in &mut pf.vfs {
+            let with_kernel = vf.driver.as_deref().is_some_and(|driver| !for_user_space(driver));
+            let held = vf.holders.iter().any(|holder| matches!(holder, Holder::File { .. }));
+            if held || (*sight != Sight::Complete && !with_kernel) {
+                continue;
+            }
+            let read =
+                root.dir(format!("{DEVICES}/{}", vf.address)).and_then(|dir| function::driver_override(&dir));
+            let mut reasons = Reasons::default();
+            vf.driver_override = reasons.take(read).flatten();
+            let object = Object::Vf(VfRef { pf: pf.address, index: vf.index });
+            problems.extend(reasons.0.into_iter().map(|reason| Problem { object: object.clone(), reason }));
+        }
     }
 }
 

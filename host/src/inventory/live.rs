@@ -42,6 +42,10 @@ impl Live {
 
     /// Replaces what the tables say of addresses and default routes.
     pub(crate) fn improve(&self, evidence: &mut Evidence, problems: &mut Vec<Problem>) {
+        if self.links.is_empty() {
+            // Without links nothing can be placed; the tables stay.
+            return;
+        }
         match netlink::addresses() {
             Ok(addresses) => {
                 evidence.addresses.clear();
@@ -107,7 +111,8 @@ impl Live {
     }
 }
 
-/// Asks devlink for the e-switch mode of each PF.
+/// Asks devlink for the e-switch mode of each PF. A write that hangs may keep the lock of the PF's devlink, so such a PF is
+/// not asked.
 pub(crate) fn eswitch_modes(pfs: &mut [Pf], problems: &mut Vec<Problem>) {
     let mut devlink = match Devlink::open() {
         Ok(Some(devlink)) => devlink,
@@ -121,7 +126,7 @@ pub(crate) fn eswitch_modes(pfs: &mut [Pf], problems: &mut Vec<Problem>) {
             return;
         }
     };
-    for pf in pfs {
+    for pf in pfs.iter_mut().filter(|pf| pf.stuck.is_none()) {
         match devlink.eswitch_mode(&Handle::from(pf.address)) {
             Ok(mode) => pf.eswitch = mode,
             Err(error) => tell(problems, pci(pf.address), &error),

@@ -22,6 +22,7 @@ use portwright_core::observed::{Holder, Observed, Problem, Sight};
 use self::children::Children;
 use self::live::Live;
 use crate::root::{ReadError, Root};
+use crate::sysfs::function::Locks;
 
 /// Why nothing could be said of the node.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +70,7 @@ impl Observer {
     pub fn observe(&self) -> Result<Observed, ObserveError> {
         let root = &self.root;
         let mut problems: Vec<Problem> = Vec::new();
-        let mut functions = functions::scan(root, &mut problems)?;
+        let mut functions = functions::scan(root, self.locks(), &mut problems)?;
         let children = Children::read(root);
         children.add_vdpa(&mut functions);
         let live = self.live.then(|| Live::read(&mut problems));
@@ -83,15 +84,21 @@ impl Observer {
         let (mut pfs, devices) = functions::assemble(&functions, &links.representors, &mut problems);
         if let Some(live) = &live {
             live.improve_links(&mut links.links);
+        }
+        // Which PFs a write hangs on is known before anything is asked that could wait for the same lock.
+        crate::journal::recall(root, &self.state_dir, &mut pfs, &mut problems);
+        if self.live {
             live::vf_attributes(&mut pfs, &mut problems);
             live::eswitch_modes(&mut pfs, &mut problems);
         }
         let extra = extra::read(root, &functions, &children, &mut problems);
-        crate::journal::recall(root, &self.state_dir, &mut pfs, &mut problems);
         let mut node = node::facts(root, &mut problems);
         let mut holders = holders::read(root, &functions, &children, live.as_ref());
         holders.give(&mut pfs);
         node.sight = holders.sight;
+        if self.live {
+            functions::read_overrides(root, &mut pfs, &node.sight, &mut problems);
+        }
         evidence.management.node_addresses = holders.node_addresses;
         problems.sort();
         problems.dedup();
@@ -109,10 +116,14 @@ impl Observer {
         })
     }
 
+    fn locks(&self) -> Locks {
+        if self.live { Locks::Kernel } else { Locks::None }
+    }
+
     /// Looks at holders only, by VF address: what a disruptive step asks again right before it writes.
     pub fn holders(&self) -> Result<(BTreeMap<PciAddress, Vec<Holder>>, Sight), ObserveError> {
         let mut problems = Vec::new();
-        let functions = functions::scan(&self.root, &mut problems)?;
+        let functions = functions::scan(&self.root, self.locks(), &mut problems)?;
         let children = Children::read(&self.root);
         let live = self.live.then(|| Live::read(&mut problems));
         Ok(holders::read(&self.root, &functions, &children, live.as_ref()).into_parts())

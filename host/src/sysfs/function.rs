@@ -1,14 +1,15 @@
 //! Reads one PCI function's folder (`sys/bus/pci/devices/<address>`).
 //!
 //! `sriov_numvfs` is never read: it takes the device lock that a write holds for seconds, and for ever if that write is
-//! stuck. The `virtfn*` links say the same and never block.
+//! stuck. The `virtfn*` links say the same and never block. A VF's `driver_override` takes the VF's own lock, which the
+//! removal or unbinding of a VF that somebody holds keeps; on a running host it is read later, of VFs that nobody holds.
 
 use portwright_core::observed::Netdev;
 use portwright_core::{Fact, PciAddress, PciId};
 
 use super::netdev::{self, Detail, RawNetdev};
 use super::{Reasons, parse};
-use crate::root::{Dir, EntryKind};
+use crate::root::{Dir, EntryKind, ReadError};
 
 /// A PCI function as its folder shows it. Of functions that are of no interest only class and IOMMU group are read.
 #[derive(Debug, Default)]
@@ -98,13 +99,23 @@ pub(crate) enum Role {
     Any,
 }
 
+/// Whether reading may wait for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locks {
+    /// Files on disk have none.
+    None,
+    /// The running kernel's: files that take a device's lock are left out.
+    Kernel,
+}
+
 /// Reads a function. What cannot be read is told in its reasons and left out.
-pub(crate) fn read(dir: &mut Dir<'_>, role: Role) -> RawFunction {
+pub(crate) fn read(dir: &mut Dir<'_>, role: Role, locks: Locks) -> RawFunction {
     let mut function = RawFunction { is_vf: role == Role::VfOfKnownPf, ..RawFunction::default() };
     let mut has = Has::default();
     if let Err(error) = dir.scan(|name, kind| has.note(name, kind)) {
         function.reasons.add(&error);
     }
+    has.driver_override &= locks == Locks::None;
     // A `virtfn` link that points to something without a `physfn` is no reason to read less of it.
     let role = if has.physfn { role } else { Role::Any };
     if role == Role::VfOfKnownPf {
@@ -190,8 +201,7 @@ fn identity(dir: &Dir<'_>, has: &Has, role: Role, function: &mut RawFunction) {
         function.driver = reasons.take(dir.link_name("driver"));
     }
     if has.driver_override {
-        let name = dir.parsed("driver_override", "a driver's name", parse::driver_override);
-        function.driver_override = reasons.take(name).flatten();
+        function.driver_override = reasons.take(driver_override(dir)).flatten();
     }
     if has.numa_node {
         let node = dir.parsed("numa_node", "a NUMA node or -1", parse::decimal_or_negative);
@@ -200,6 +210,11 @@ fn identity(dir: &Dir<'_>, has: &Has, role: Role, function: &mut RawFunction) {
     if has.acpi_index {
         function.acpi_index = reasons.take(dir.parsed("acpi_index", "a number", parse::decimal));
     }
+}
+
+/// Reads the driver that the function is pinned to. On a running host this takes the function's lock.
+pub(crate) fn driver_override(dir: &Dir<'_>) -> Result<Option<String>, ReadError> {
+    dir.parsed("driver_override", "a driver's name", parse::driver_override)
 }
 
 /// A value that every function has; its absence is a reason too.
