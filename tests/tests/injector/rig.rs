@@ -238,6 +238,8 @@ pub async fn tls_with(
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let stream = TcpStream::connect(address).await?;
+    // What a test writes should be on its way before the test goes on.
+    stream.set_nodelay(true)?;
     let name = ServerName::try_from(SERVER_NAME).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
