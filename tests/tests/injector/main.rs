@@ -16,6 +16,5 @@ mod answers;
 mod api_server;
 mod certificates;
 mod drain;
-mod fuzz;
 mod hostile;
 mod rig;
