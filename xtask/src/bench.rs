@@ -5,9 +5,12 @@
 use crate::sys;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use std::path::Path;
 
 /// Runs the programs whose `package/name` contains one of the words (all, if there are none). True if all ended well.
-pub(crate) fn run(only: &[String]) -> Result<bool> {
+///
+/// `peer` is another injector, for the program that measures ours.
+pub(crate) fn run(only: &[String], peer: Option<&Path>) -> Result<bool> {
     let metadata = sys::capture(sys::cargo()?.args(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata printed no JSON")?;
     let programs: Vec<(String, String)> = programs(&metadata)
@@ -27,6 +30,11 @@ pub(crate) fn run(only: &[String]) -> Result<bool> {
         bench.args(["bench", "--quiet", "-p", &package, "--bench", &name]);
         if (package.as_str(), name.as_str()) == ("portwright", "binary") {
             bench.env("PORTWRIGHT_BINARY", release_binary()?);
+        }
+        if let Some(peer) =
+            peer.filter(|_| (package.as_str(), name.as_str()) == ("portwright-tests", "injector"))
+        {
+            bench.arg("--").arg("--peer").arg(peer.canonicalize().context("--peer")?);
         }
         good &= sys::succeeds(&mut bench)?;
     }

@@ -43,6 +43,9 @@ enum Verb {
     Bench {
         /// Only the programs whose name contains one of these words.
         only: Vec<String>,
+        /// Another injector, to be measured alternately with ours on the same reviews.
+        #[arg(long, value_name = "BINARY")]
+        peer: Option<std::path::PathBuf>,
     },
     /// What the build server does: the same as `test`.
     Ci,
@@ -78,7 +81,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Verb::Lab(args) => lab::run(&args)?.failed == 0,
         Verb::Codegen { check } => codegen::run(check)?,
         Verb::Tidy => tidy::run()?,
-        Verb::Bench { only } => bench::run(&only)?,
+        Verb::Bench { only, peer } => bench::run(&only, peer.as_deref())?,
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
