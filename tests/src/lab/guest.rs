@@ -36,6 +36,11 @@ impl Lab {
         self.results
     }
 
+    /// A second handle on the results port.
+    pub(super) fn share_results(&self) -> sys::Results {
+        self.results.share()
+    }
+
     /// Sends a line to the host.
     pub(super) fn send(&mut self, value: &Value) -> Result<()> {
         self.results.send(value)
@@ -203,5 +208,14 @@ fn reset_card(card: &str) -> Result<()> {
     sys::tool("ip", &["link", "set", &name, "nomaster"])?;
     sys::tool("ip", &["address", "flush", "dev", &name])?;
     sys::tool("ip", &["link", "set", &name, "mtu", "1500", "up"])?;
-    Ok(())
+    wait_for_carrier(card)
+}
+
+/// Waits for the link: igb resets itself on a change of MTU or of the number of VFs, and has no carrier for a second or
+/// two afterwards; without carrier it takes no rates.
+pub(crate) fn wait_for_carrier(pf: &str) -> Result<()> {
+    eventually("the card's carrier", Duration::from_secs(15), || {
+        let name = netdev(pf)?;
+        sys::read(format!("/sys/class/net/{name}/carrier")).is_ok_and(|carrier| carrier == "1").then_some(())
+    })
 }

@@ -18,7 +18,16 @@ use guest::Lab;
 use serde_json::json;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
+
+/// Lines of the kernel's log that a failure shows.
+const KERNEL_LINES: usize = 60;
+
+/// A scenario that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+/// The same for one of the long ones.
+const LONG_LIMIT: Duration = Duration::from_secs(3600);
 
 /// A named test of the lab.
 #[derive(Debug)]
@@ -108,18 +117,59 @@ fn run_one(lab: &mut Lab, scenario: &Scenario) -> Result<()> {
     lab.send(&json!({"event": "start", "test": name}))?;
     sys::write("/dev/kmsg", &format!("lab: {name}\n"))?;
     let started = sys::now();
+    let watchdog = Watchdog::over(name, scenario.long, lab.share_results());
     let outcome = lab
         .reset()
         .context("cannot reset the machine before the scenario")
         .and_then(|()| (scenario.run)(lab));
+    drop(watchdog);
     let seconds = started.elapsed().as_secs_f64();
     match outcome {
         Ok(()) => lab.send(&json!({"event": "ok", "test": name, "seconds": seconds})),
         Err(error) => {
-            let text = format!("{error:#}");
+            let text = format!("{error:#}\n[kernel log]\n{}", kernel_log(name));
             lab.send(&json!({"event": "failed", "test": name, "text": text, "seconds": seconds}))
         }
     }
+}
+
+/// Ends the whole machine when a scenario hangs: somebody sleeps in the kernel, and nothing after it can be trusted.
+struct Watchdog {
+    /// Dropping it tells the watching thread that the scenario is over.
+    _over: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn over(name: &'static str, long: bool, mut results: sys::Results) -> Self {
+        let (sender, over) = mpsc::channel::<()>();
+        let limit = if long { LONG_LIMIT } else { LIMIT };
+        std::thread::spawn(move || {
+            if over.recv_timeout(limit) != Err(mpsc::RecvTimeoutError::Timeout) {
+                return;
+            }
+            // Blocked tasks with their kernel stacks, into the kernel's log.
+            sys::write("/proc/sysrq-trigger", "w").ok();
+            let processes = sys::tool("ps", &["-o", "pid,ppid,stat,args"]).unwrap_or_default();
+            let text = format!(
+                "hangs for {} s; the machine is stopped\n{processes}\n{}",
+                limit.as_secs(),
+                kernel_log(name)
+            );
+            let event = json!({"event": "failed", "test": name, "text": text, "seconds": limit.as_secs()});
+            results.send(&event).ok();
+            sys::write("/proc/sysrq-trigger", "o").ok();
+        });
+        Self { _over: sender }
+    }
+}
+
+/// What the kernel said since the scenario began: the end of it.
+fn kernel_log(scenario: &str) -> String {
+    let log = sys::tool("dmesg", &[]).unwrap_or_default();
+    let mark = format!("lab: {scenario}");
+    let lines: Vec<&str> = log.lines().skip_while(|line| !line.ends_with(&mark)).skip(1).collect();
+    let from = lines.len().saturating_sub(KERNEL_LINES);
+    lines.get(from..).unwrap_or_default().join("\n")
 }
 
 /// Seconds since the kernel started.

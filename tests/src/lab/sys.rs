@@ -201,6 +201,11 @@ impl Results {
         Self(std::fs::OpenOptions::new().write(true).open("/dev/vport0p1").ok())
     }
 
+    /// A second handle on the same port: the kernel lets it be opened only once.
+    pub(super) fn share(&self) -> Self {
+        Self(self.0.as_ref().and_then(|port| port.try_clone().ok()))
+    }
+
     /// Sends one line.
     pub(super) fn send(&mut self, value: &serde_json::Value) -> Result<()> {
         let line = format!("{value}\n");

@@ -2,7 +2,7 @@
 //! plans and what is observed afterwards must be the same, but for the fields listed here (and in docs/lab.md).
 
 use super::{Lab, Scenario, iommu};
-use crate::lab::{cli, policy, sys};
+use crate::lab::{cli, guest, policy, sys};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use portwright::input::{self, TextFile};
 use portwright_core::drive::{self, Node as _, Outcome};
@@ -45,6 +45,7 @@ fn agree(lab: &mut Lab) -> Result<()> {
     let mut sim = SimNode::from_observed(&observed()?);
     let mut used = BTreeSet::new();
     for (wish, document) in &wishes {
+        guest::wait_for_carrier(&pf)?;
         let file = TextFile { name: (*wish).to_owned(), text: document.clone() };
         let desired = input::desired(&[file])?;
         let planned = plan(&sim.observe()?, &desired, &profiles);

@@ -62,6 +62,7 @@ fn killed_after(document: &str, step: usize) -> Result<bool> {
 
 /// The next run converges, with autoprobe as it was found and every VF at its driver.
 fn finished(pf: &str, document: &str) -> Result<()> {
+    guest::wait_for_carrier(pf)?;
     cli::converge(document)?;
     ensure!(guest::attribute(pf, "sriov_drivers_autoprobe")? == "1", "autoprobe was not put back");
     let drivers: Vec<String> =

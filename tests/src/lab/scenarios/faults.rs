@@ -31,7 +31,10 @@ fn pf_removed(lab: &mut Lab) -> Result<()> {
     ensure!(output.code == Some(1), "apply should say that it did not converge:\n{output}");
     ensure!(guest::vfs(&other).len() == 2, "the other PF was not configured:\n{output}");
     sys::write("/sys/bus/pci/rescan", "1")?;
-    eventually("the PF coming back", SOON, || guest::netdev(&pf))?;
+    let name = eventually("the PF coming back", SOON, || guest::netdev(&pf))?;
+    // As a node's network scripts do; without a link there would be no carrier and no rates.
+    sys::tool("ip", &["link", "set", &name, "up"])?;
+    guest::wait_for_carrier(&pf)?;
     cli::converge(&document)?;
     ensure!(guest::vfs(&pf).len() == 7, "{:?}", guest::vfs(&pf));
     Ok(())
