@@ -12,6 +12,7 @@ use portwright_core::{Object, PciAddress};
 
 use super::functions::Functions;
 use super::representor::Representors;
+use crate::proc::is_link_local;
 use crate::root::{EntryKind, Root};
 use crate::sysfs::netdev::{self, Detail, RawNetdev, Shape};
 use crate::sysfs::{Reasons, parse};
@@ -114,13 +115,15 @@ fn link(
     addresses: &BTreeMap<String, BTreeSet<IpAddr>>,
 ) -> Link {
     let name = &raw.netdev.name;
+    let (link_local, addresses) = addresses.get(name).into_iter().flatten().copied().partition(is_link_local);
     Link {
         name: name.clone(),
         ifindex: raw.netdev.ifindex,
         kind,
         lowers: raw.lowers.clone(),
         master: raw.master.clone(),
-        addresses: addresses.get(name).into_iter().flatten().copied().collect(),
+        addresses,
+        link_local,
         pci,
     }
 }

@@ -4,7 +4,7 @@
 //! The inventory stays with sysfs; netlink adds to it. Where netlink fails, the tables in `proc/net` stand in, and a
 //! problem says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use portwright_core::drive::chain;
@@ -15,23 +15,23 @@ use super::functions::Functions;
 use super::management::Evidence;
 use crate::devlink::{Devlink, Handle};
 use crate::netlink::{self, NetlinkError, RawLink};
-use crate::proc::is_link_local;
 
 /// Links of the running host by index.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     links: BTreeMap<u32, RawLink>,
+    unread: Option<String>,
 }
 
 impl Live {
     /// Asks for all links.
-    pub(crate) fn read(problems: &mut Vec<Problem>) -> Live {
+    pub(crate) fn read() -> Live {
         match netlink::links() {
-            Ok(links) => Live { links: links.into_iter().map(|link| (link.ifindex, link)).collect() },
-            Err(error) => {
-                tell(problems, Object::Node, &error);
-                Live::default()
+            Ok(links) => {
+                let links = links.into_iter().map(|link| (link.ifindex, link)).collect();
+                Live { links, unread: None }
             }
+            Err(error) => Live { links: BTreeMap::new(), unread: Some(chain(&error)) },
         }
     }
 
@@ -40,20 +40,21 @@ impl Live {
         self.links.values().any(|link| link.parent_device.is_some())
     }
 
-    /// Replaces what the tables say of addresses and default routes.
-    pub(crate) fn improve(&self, evidence: &mut Evidence, problems: &mut Vec<Problem>) {
-        if self.links.is_empty() {
-            // Without links nothing can be placed; the tables stay.
-            return;
-        }
+    /// Replaces what the tables say of addresses and default routes. Where netlink fails the tables stay, and that they do
+    /// not tell all is noted.
+    pub(crate) fn improve(&self, evidence: &mut Evidence) {
+        let tables = std::mem::take(&mut evidence.unread);
+        evidence.unread.extend(self.unread.clone());
         match netlink::addresses() {
+            // Without links nothing can be placed.
+            Ok(_) if self.links.is_empty() => {}
             Ok(addresses) => {
                 evidence.addresses.clear();
-                for raw in addresses.into_iter().filter(|raw| !is_link_local(&raw.address)) {
+                for raw in addresses {
                     self.place(evidence, raw.ifindex, raw.address);
                 }
             }
-            Err(error) => tell(problems, Object::Node, &error),
+            Err(error) => evidence.unread.push(chain(&error)),
         }
         match netlink::default_routes() {
             Ok(routes) => {
@@ -62,12 +63,13 @@ impl Live {
                     Some(DefaultRoute { interface, family: route.family })
                 });
                 let known = std::mem::take(&mut evidence.management.default_routes);
-                let mut all: Vec<DefaultRoute> = known.into_iter().chain(named).collect();
-                all.sort();
-                all.dedup();
-                evidence.management.default_routes = all;
+                let all: BTreeSet<DefaultRoute> = known.into_iter().chain(named).collect();
+                evidence.management.default_routes = all.into_iter().collect();
             }
-            Err(error) => tell(problems, Object::Node, &error),
+            Err(error) => evidence.unread.push(chain(&error)),
+        }
+        if !evidence.unread.is_empty() {
+            evidence.unread.extend(tables);
         }
     }
 

@@ -16,8 +16,8 @@ mod representor;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use portwright_core::PciAddress;
 use portwright_core::observed::{Holder, Observed, Problem, Sight};
+use portwright_core::{Object, PciAddress};
 
 use self::children::Children;
 use self::live::Live;
@@ -73,13 +73,14 @@ impl Observer {
         let mut functions = functions::scan(root, self.locks(), &mut problems)?;
         let children = Children::read(root);
         children.add_vdpa(&mut functions);
-        let live = self.live.then(|| Live::read(&mut problems));
-        let mut evidence = management::from_tables(root, &mut problems);
-        evidence.management.sessions = management::sessions(root, &mut problems);
+        let live = self.live.then(Live::read);
+        let mut evidence = management::from_tables(root);
         if let Some(live) = &live {
-            live.improve(&mut evidence, &mut problems);
+            live.improve(&mut evidence);
             live.improve_functions(&mut functions);
+            management::check_network(root, &mut evidence);
         }
+        management::add_sessions(root, self.live, &mut evidence);
         let mut links = links::read(root, &functions, &evidence.addresses, &mut problems);
         let (mut pfs, devices) = functions::assemble(&functions, &links.representors, &mut problems);
         if let Some(live) = &live {
@@ -100,6 +101,10 @@ impl Observer {
             functions::read_overrides(root, &mut pfs, &node.sight, &mut problems);
         }
         evidence.management.node_addresses = holders.node_addresses;
+        evidence.unread.extend(holders.without_kubelet);
+        problems
+            .extend(evidence.unread.iter().map(|why| Problem { object: Object::Node, reason: why.clone() }));
+        evidence.conclude();
         problems.sort();
         problems.dedup();
         Ok(Observed {
@@ -125,7 +130,7 @@ impl Observer {
         let mut problems = Vec::new();
         let functions = functions::scan(&self.root, self.locks(), &mut problems)?;
         let children = Children::read(&self.root);
-        let live = self.live.then(|| Live::read(&mut problems));
+        let live = self.live.then(Live::read);
         Ok(holders::read(&self.root, &functions, &children, live.as_ref()).into_parts())
     }
 }

@@ -46,6 +46,8 @@ pub struct RawLink {
     /// Interface below (`IFLA_LINK`: a VLAN's or macvlan's parent), if it is in the same network namespace. The peer of a
     /// veth pair is not below it and therefore left out.
     pub lower: Option<u32>,
+    /// Index of the interface below, if that is in another network namespace (a macvlan that was moved into a pod).
+    pub lower_elsewhere: Option<u32>,
     /// Interface that it is enslaved to.
     pub master: Option<u32>,
     /// MTU in bytes.
@@ -128,7 +130,9 @@ fn decode(message: &Message) -> Result<RawLink, Malformed> {
         }
     }
     let is_pair = link.kind.as_deref().is_some_and(|kind| PAIRS.contains(&kind));
-    link.lower = link.lower.filter(|lower| !elsewhere && !is_pair && *lower != 0 && *lower != link.ifindex);
+    let lower = link.lower.filter(|lower| !is_pair && *lower != 0);
+    link.lower = lower.filter(|lower| !elsewhere && *lower != link.ifindex);
+    link.lower_elsewhere = lower.filter(|_| elsewhere);
     // The kernel reports 1 for an interface that is down and never had a carrier.
     link.carrier = link.carrier.filter(|_| link.up);
     if link.name.is_empty() {

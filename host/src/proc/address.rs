@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::plain_v6;
 use super::route::Route4;
-use super::{is_link_local, plain_v6};
 
-/// Addresses by interface, link-local ones left out.
+/// Addresses by interface.
 pub(crate) type Addresses = BTreeMap<String, BTreeSet<IpAddr>>;
 
 /// Puts the addresses of both families together.
@@ -29,9 +29,7 @@ pub(crate) fn addresses(fib_trie: &str, routes: &[Route4], if_inet6: &str) -> Ad
 }
 
 fn add(found: &mut Addresses, interface: &str, address: IpAddr) {
-    if !is_link_local(&address) {
-        found.entry(interface.to_owned()).or_default().insert(address);
-    }
+    found.entry(interface.to_owned()).or_default().insert(address);
 }
 
 /// The node's own addresses: a leaf `|-- 192.0.2.2` with a line `/32 host LOCAL` below it.
@@ -109,7 +107,7 @@ Local:
                      00000000000000000000000000000001 01 80 10 80       lo\nshort 01\n";
         let found = addresses(FIB_TRIE, &routes, inet6);
         let text: Vec<String> = found.iter().map(|(name, list)| format!("{name} {list:?}")).collect();
-        assert_eq!(text, ["eth0 {192.0.2.2, 2001:db8::5}", "lo {127.0.0.1, ::1}"]);
+        assert_eq!(text, ["eth0 {192.0.2.2, 2001:db8::5, fe80::5054:54:5400:1}", "lo {127.0.0.1, ::1}"]);
     }
 
     #[test]

@@ -24,6 +24,11 @@ use super::functions::Functions;
 use super::live::Live;
 use crate::root::Root;
 
+/// Sort of what hides all processes.
+const PROC: &str = "proc";
+/// Sort of what hides the processes of other PID namespaces.
+const PID_NAMESPACE: &str = "pid namespace";
+
 /// Holders by VF, and what was found on the way.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
@@ -32,6 +37,8 @@ pub(crate) struct Holders {
     pub(crate) sight: Sight,
     /// Addresses in kubelet's `--node-ip`.
     pub(crate) node_addresses: Vec<IpAddr>,
+    /// Why kubelet could be running unseen.
+    pub(crate) without_kubelet: Option<String>,
 }
 
 /// Looks at all processes and, on a running host, at all network namespaces.
@@ -58,6 +65,7 @@ pub(crate) fn read(root: &Root, functions: &Functions, children: &Children, live
         list.dedup();
     }
     holders.sight = hidden.sight();
+    holders.without_kubelet = hidden.processes();
     holders
 }
 
@@ -88,12 +96,18 @@ impl Hidden {
         *count = count.saturating_add(1);
     }
 
-    fn sight(self) -> Sight {
+    /// Why there could be processes that were not even listed.
+    fn processes(&self) -> Option<String> {
+        let (why, _) = self.sorts.get(PROC).or_else(|| self.sorts.get(PID_NAMESPACE))?;
+        Some(format!("kubelet's --node-ip may be hidden: {why}"))
+    }
+
+    fn sight(&self) -> Sight {
         let words: Vec<String> = self
             .sorts
-            .into_values()
+            .values()
             .map(|(first, count)| match count.saturating_sub(1) {
-                0 => first,
+                0 => first.clone(),
                 more => format!("{first} (and {more} more)"),
             })
             .collect();

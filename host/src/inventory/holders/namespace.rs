@@ -1,6 +1,8 @@
 //! VF netdevs that went to another network namespace: each namespace's links are listed from inside, and the function that
 //! the kernel names as a link's parent tells whose it is.
 //!
+//! A link on top of a VF's netdev (macvlan, VLAN) that went to another namespace counts as well.
+//!
 //! Kernels before 5.14 do not name parents. If such a kernel has hardware in another namespace, nobody can say whose it
 //! is, and the sight is partial.
 
@@ -61,13 +63,11 @@ pub(crate) fn holders(
         return Vec::new();
     };
     note_mounts(root, &mut processes, hidden);
+    let netdevs = vf_netdevs(functions);
     let mut found = Vec::new();
     for (inode, namespace) in processes.network.iter().filter(|(inode, _)| **inode != own) {
         let Some(links) = links(namespace, hidden) else { continue };
-        let known = links.iter().filter_map(|link| Some((link, parent(link)?)));
-        for (link, function) in
-            known.filter(|(_, function)| functions.get(function).is_some_and(|raw| raw.is_vf))
-        {
+        for (function, link) in uses(&links, functions, &netdevs) {
             found.push((function, holder(root, *inode, namespace, link)));
         }
         if let Some(link) = links.iter().find(|link| is_orphan(link)).filter(|_| !live.names_parents()) {
@@ -128,6 +128,27 @@ fn has_gone(error: &NetlinkError) -> bool {
     matches!(errno, Some(Errno::ENOENT | Errno::ESRCH))
 }
 
+/// VFs by the index of a netdev in our namespace.
+fn vf_netdevs(functions: &Functions) -> BTreeMap<u32, PciAddress> {
+    let vfs = functions.iter().filter(|(_, raw)| raw.is_vf);
+    vfs.flat_map(|(address, raw)| raw.netdevs.iter().map(|raw| (raw.netdev.ifindex, *address))).collect()
+}
+
+/// Which VFs the links of another namespace belong to: a VF's own netdev, or a macvlan, VLAN and the like on top of one that
+/// stayed here. The namespace below such a link is not resolved: an equal index in a third one is taken for ours.
+fn uses<'a>(
+    links: &'a [RawLink],
+    functions: &Functions,
+    netdevs: &BTreeMap<u32, PciAddress>,
+) -> Vec<(PciAddress, &'a RawLink)> {
+    let is_vf = |address: &PciAddress| functions.get(address).is_some_and(|raw| raw.is_vf);
+    let owner = |link: &RawLink| {
+        let below = || link.lower_elsewhere.and_then(|index| netdevs.get(&index).copied());
+        parent(link).filter(is_vf).or_else(below)
+    };
+    links.iter().filter_map(|link| Some((owner(link)?, link))).collect()
+}
+
 /// The PCI function of a link.
 fn parent(link: &RawLink) -> Option<PciAddress> {
     link.parent_device.as_deref()?.parse().ok()
@@ -153,3 +174,109 @@ fn holder(root: &Root, inode: u64, namespace: &Namespace, link: &RawLink) -> Hol
 
 /// Namespaces by inode.
 pub(crate) type Namespaces = BTreeMap<u64, Namespace>;
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use nix::sched::{CloneFlags, unshare};
+    use portwright_core::observed::{Netdev, Sight};
+
+    use super::*;
+    use crate::sysfs::function::RawFunction;
+    use crate::sysfs::netdev::RawNetdev;
+
+    fn vf(ifindex: Option<u32>) -> RawFunction {
+        let netdev =
+            |ifindex| RawNetdev { netdev: Netdev { ifindex, ..Netdev::default() }, ..RawNetdev::default() };
+        RawFunction {
+            is_vf: true,
+            netdevs: ifindex.map(netdev).into_iter().collect(),
+            ..RawFunction::default()
+        }
+    }
+
+    #[test]
+    fn links_elsewhere_are_told_by_parent_or_by_what_is_below_them() {
+        let address = |text: &str| text.parse::<PciAddress>().unwrap();
+        let (away, here, pf) = (address("0000:3b:01.0"), address("0000:3b:01.1"), address("0000:3b:00.0"));
+        let functions =
+            Functions::from([(away, vf(None)), (here, vf(Some(7))), (pf, RawFunction::default())]);
+        let link = |name: &str, parent: Option<PciAddress>, below: Option<u32>| RawLink {
+            name: name.to_owned(),
+            parent_device: parent.map(|address| address.to_string()),
+            lower_elsewhere: below,
+            ..RawLink::default()
+        };
+        let links = [
+            link("net1", Some(away), None),
+            link("macvlan0", None, Some(7)),
+            link("vlan0", None, Some(8)),
+            link("uplink", Some(pf), None),
+            RawLink { parent_device: Some("virtio3".to_owned()), ..link("eth0", None, None) },
+            link("lo", None, None),
+        ];
+        let found = uses(&links, &functions, &vf_netdevs(&functions));
+        let found: Vec<_> = found.iter().map(|(address, link)| (*address, link.name.as_str())).collect();
+        assert_eq!(found, [(away, "net1"), (here, "macvlan0")]);
+    }
+
+    /// A process in a network namespace of its own, ended with the test.
+    struct Guest(Child);
+
+    impl Drop for Guest {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    /// Starts `sleep` in a fresh network namespace that has a link `pw-blue`.
+    #[allow(clippy::disallowed_methods, reason = "a test starts its own processes")]
+    fn guest() -> Guest {
+        std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let added = Command::new("ip").args(["link", "add", "pw-blue", "type", "ifb"]).status().unwrap();
+            assert!(added.success());
+            Guest(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
+        })
+        .join()
+        .unwrap()
+    }
+
+    #[test]
+    fn a_real_namespace_is_found_through_its_process_and_listed_from_inside() {
+        assert!(nix::unistd::geteuid().is_root(), "this test makes network namespaces: run it as root");
+        let guest = guest();
+        let pid = guest.0.id();
+        let mut hidden = Hidden::default();
+        let processes = Processes::read(&Root::default(), true, &mut hidden);
+        let found = processes.network.iter().find(|(_, namespace)| namespace.pid == Some(pid));
+        let (inode, namespace) = found.expect("the namespace of the child is among those found");
+        assert_ne!(Some(*inode), processes.own_network);
+        let mut hidden = Hidden::default();
+        let links = links(namespace, &mut hidden).unwrap();
+        assert!(links.iter().any(|link| link.name == "pw-blue"), "{links:?}");
+        assert_eq!(hidden.sight(), Sight::Complete);
+        let holder = holder(&Root::default(), *inode, namespace, &links[0]);
+        let Holder::Namespace { netns, pid: named, command, .. } = holder else { panic!("{holder:?}") };
+        assert_eq!((netns, named, command.as_deref()), (format!("net:[{inode}]"), Some(pid), Some("sleep")));
+
+        // A namespace whose last process has ended is no reason to see less.
+        let mut namespace = Namespace::default();
+        namespace.note(|| format!("/proc/{pid}/ns/net").into());
+        drop(guest);
+        assert!(super::links(&namespace, &mut hidden).is_none());
+        assert_eq!(hidden.sight(), Sight::Complete);
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_entered_makes_the_sight_partial() {
+        let mut namespace = Namespace::default();
+        namespace.note(|| "/proc/self/status".into());
+        let mut hidden = Hidden::default();
+        assert!(links(&namespace, &mut hidden).is_none());
+        let Sight::Partial { why } = hidden.sight() else { panic!("complete") };
+        assert!(why.contains("/proc/self/status"), "{why}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Whether this process may see all others at all: what is hidden whole (other PID namespaces, `hidepid`) gives no error
 //! when it is listed.
 
-use super::Hidden;
+use super::{Hidden, PID_NAMESPACE};
 use crate::root::Root;
 
 /// `PROC_PID_INIT_INO` (`linux/proc_ns.h`): the inode of the host's own PID namespace.
@@ -15,10 +15,10 @@ pub(super) fn check(root: &Root, hidden: &mut Hidden) {
     let namespace = own.as_ref().ok().and_then(|own| own.link("ns/pid").ok());
     match namespace.as_deref().and_then(std::path::Path::to_str) {
         Some(INITIAL_PID_NAMESPACE) => {}
-        Some(other) => hidden.add("pid namespace", || {
+        Some(other) => hidden.add(PID_NAMESPACE, || {
             format!("this process is in the PID namespace {other}, not in the host's, and sees only some processes")
         }),
-        None => hidden.add("pid namespace", || "the PID namespace of this process cannot be read".to_owned()),
+        None => hidden.add(PID_NAMESPACE, || "the PID namespace of this process cannot be read".to_owned()),
     }
     let status = root.document("proc/self/status", 1 << 20).unwrap_or_default();
     if !may_trace(&status) {

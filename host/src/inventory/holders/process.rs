@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use portwright_core::drive::chain;
 
-use super::Hidden;
 use super::namespace::Namespaces;
 use super::opened::{self, Opened};
+use super::{Hidden, PROC};
 use crate::proc::process;
 use crate::root::{Dir, ReadError, Root};
 use crate::sysfs::parse;
@@ -50,7 +50,7 @@ impl Processes {
             // A tree without processes has none; a host always has.
             Err(error) if error.is_absent() && !live => return found,
             Err(error) => {
-                hidden.add("proc", || chain(&error));
+                hidden.add(PROC, || chain(&error));
                 return found;
             }
         };
@@ -58,7 +58,7 @@ impl Processes {
         let listed =
             proc.scan(|name, _| pids.extend(std::str::from_utf8(name).ok().and_then(parse::decimal::<u32>)));
         if let Err(error) = listed {
-            hidden.add("proc", || chain(&error));
+            hidden.add(PROC, || chain(&error));
         }
         pids.sort_unstable();
         let own = live.then(|| proc.link_name("self").ok().and_then(|name| parse::decimal(&name))).flatten();
