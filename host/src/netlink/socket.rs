@@ -244,3 +244,7 @@ fn extack_text(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
         attrs(payload.get(start..)?).find_map(|attr| attr.ok().filter(|attr| attr.kind == EXTACK_TEXT));
     found.map(|attr| attr.text()).filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;
