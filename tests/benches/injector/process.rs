@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::{AS_INJECTOR, Options};
+use crate::options::{AS_INJECTOR, Options};
 
 pub const SERVER_NAME: &str = "injector.bench.svc";
 

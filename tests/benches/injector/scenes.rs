@@ -11,9 +11,9 @@ use portwright_tests::apiserver::{ApiServer, Mood};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::Options;
 use crate::bodies::{self, Body};
 use crate::load::{self, Client, Figures};
+use crate::options::Options;
 use crate::process::{Injector, Surroundings};
 
 fn nad(name: &str, resource: &str) -> (String, Value) {
