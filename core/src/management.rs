@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::id::PciAddress;
-use crate::observed::{Link, Observed, Session};
+use crate::observed::{Link, Observed, Session, Sight};
 use crate::ovs::Bridge;
 
 /// API server port that counts without configuration.
@@ -26,18 +26,29 @@ pub struct ManagementPath {
     pub netdevs: BTreeMap<String, String>,
     /// PCI functions.
     pub functions: BTreeMap<PciAddress, String>,
+    /// Why the path may run over any function: not everything that shows it could be read.
+    pub unseen: Option<String>,
 }
 
 impl ManagementPath {
-    /// Why the function is protected, if it is.
+    /// Why the function is protected, if it is known to be on the path.
     pub fn why(&self, address: PciAddress) -> Option<&str> {
         self.functions.get(&address).map(String::as_str)
+    }
+
+    /// The same for a PF, which also is protected while nobody can tell what the path runs over. (An idle VF has no
+    /// address that could carry it.)
+    pub fn why_pf(&self, address: PciAddress) -> Option<&str> {
+        self.why(address).or(self.unseen.as_deref())
     }
 }
 
 /// Finds the management path.
 pub fn management_path(observed: &Observed) -> ManagementPath {
     let mut path = ManagementPath::default();
+    if let Sight::Partial { why } = &observed.management.sight {
+        path.unseen = Some(format!("may carry the node's own traffic ({why})"));
+    }
     for (name, why) in starts(observed) {
         descend(observed, &name, &why, &mut path.netdevs);
     }
@@ -81,7 +92,7 @@ fn starts(observed: &Observed) -> BTreeMap<String, String> {
         }
     }
     for link in &observed.links {
-        for address in &link.addresses {
+        for address in link.addresses.iter().chain(&link.link_local) {
             if let Some(why) = by_address.get(address) {
                 starts.entry(link.name.clone()).or_insert_with(|| why.clone());
             }

@@ -109,7 +109,8 @@ pub fn uses(observed: &Observed, vf: VfRef) -> Vec<Use> {
                 .map(|what| Use::Netdev { netdev: representor.clone(), what }),
         );
     }
-    if uses.is_empty()
+    // Hidden users never yield: behind a pod that was seen there may be an open VFIO file that was not.
+    if uses.iter().all(Use::yields_to_force)
         && let Sight::Partial { why } = &observed.node.sight
     {
         uses.push(Use::Unseen { why: why.clone() });

@@ -185,6 +185,12 @@ impl HostNode {
         }
     }
 
+    /// A PF on which a write has not returned, if there is one.
+    fn any_stuck(&mut self) -> Option<(PciAddress, String)> {
+        let addresses: Vec<PciAddress> = self.seen.pfs.iter().map(|pf| pf.address).collect();
+        addresses.into_iter().find_map(|pf| Some((pf, self.stuck(pf)?)))
+    }
+
     /// Why a PF is stuck; a mark whose process has gone is taken away.
     fn stuck(&mut self, pf: PciAddress) -> Option<String> {
         if let Some((writer, what)) = self.stuck.get_mut(&pf) {
@@ -234,6 +240,13 @@ impl HostNode {
     fn check(&mut self, step: &Step) -> Checked<()> {
         if let Some(pf) = step.object.pf()
             && let Some(what) = self.stuck(pf)
+        {
+            return Err(RunError::Failed(HostError::Stuck { pf, what }));
+        }
+        // All resizing takes one lock of the kernel. A second write would hang too, and be carried out whenever the first
+        // one's VF is let go: long after anybody looked at who holds the VFs.
+        if let Change::SetNumVfs { .. } | Change::SetEswitch { .. } = step.change
+            && let Some((pf, what)) = self.any_stuck()
         {
             return Err(RunError::Failed(HostError::Stuck { pf, what }));
         }

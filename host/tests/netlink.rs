@@ -5,12 +5,15 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use common::{fresh_netns, sh};
 use nix::errno::Errno;
 use portwright_core::MacAddress;
 use portwright_core::desired::{LinkState, TxRate, Vlan, VlanProtocol};
+use portwright_host::deadline::Deadline;
 use portwright_host::netlink::{self, NetlinkError, Port, RawLink};
+use portwright_host::uevent::Uevents;
 use serde_json::Value;
 
 fn by_name() -> BTreeMap<String, RawLink> {
@@ -51,6 +54,7 @@ fn agrees_with_ip(links: &BTreeMap<String, RawLink>) {
 #[test]
 fn links_are_what_ip_shows() {
     fresh_netns();
+    let mut events = Uevents::open().unwrap();
     sh("ip link add va type veth peer name vb
         ip link add br0 type bridge
         ip link set va master br0
@@ -58,6 +62,9 @@ fn links_are_what_ip_shows() {
         ip link property add dev vb altname second-name
         ip link add mv0 link vb type macvlan
         ip link add ib0 type ifb");
+    // The kernel settles the state of links that came up a moment later; `ip` and we are to see the same moment.
+    let settled = || (!sh("ip link show up").contains("NO-CARRIER")).then_some(());
+    events.wait_until(Deadline::after(Duration::from_secs(10)), settled).unwrap();
     let links = by_name();
     agrees_with_ip(&links);
     assert_eq!(links["va"].lower, None, "a veth's peer is not below it");

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::node::Sight;
 use crate::id::PciAddress;
 
 /// A netdev of the host's network namespace.
@@ -27,6 +28,9 @@ pub struct Link {
     /// Addresses that are not link-local.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// Link-local addresses: no sign of use, but a session may end at one (BGP unnumbered, RFC 5549).
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
     /// PCI function that it belongs to.
     #[serde(default)]
     pub pci: Option<PciAddress>,
@@ -48,6 +52,9 @@ pub struct ManagementEvidence {
     /// Established TCP sessions that are not on loopback.
     #[serde(default)]
     pub sessions: Vec<Session>,
+    /// Whether all of this could be read. If not, every port may be the one that the node is reached over.
+    #[serde(default)]
+    pub sight: Sight,
 }
 
 /// A default route.

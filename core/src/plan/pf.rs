@@ -225,7 +225,7 @@ impl PfPlanner<'_> {
         }
         let path = &self.context.management;
         let name = self.pf.name.as_deref().unwrap_or("it").to_owned();
-        let of_pf = path.why(self.pf.address).map(|why| (name, why));
+        let of_pf = path.why_pf(self.pf.address).map(|why| (name, why));
         let of_vf = || {
             let vf = self.pf.vfs.iter().find_map(|vf| Some((vf.index, path.why(vf.address)?)));
             vf.map(|(index, why)| (format!("VF {index}"), why))

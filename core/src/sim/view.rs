@@ -83,7 +83,7 @@ fn seen_vf(kernel: &Kernel, state: &StateDir, reference: VfRef, pf: &SimPf, vf: 
         rdma: Vec::new(),
         vdpa: Vec::new(),
         admin: admin(pf, vf),
-        holders: if kernel.sight == Sight::Complete { holders(kernel, reference, vf) } else { Vec::new() },
+        holders: holders(kernel, reference, vf),
         remembered: state.remembered.get(&reference).cloned(),
     }
 }
@@ -113,6 +113,10 @@ fn admin(pf: &SimPf, vf: &SimVf) -> VfAdmin {
 
 fn holders(kernel: &Kernel, reference: VfRef, vf: &SimVf) -> Vec<Holder> {
     let pod = kernel.kubelet.get(&reference).cloned();
+    if kernel.sight != Sight::Complete {
+        // kubelet tells of pods all the same; what takes privileges is hidden.
+        return pod.into_iter().collect();
+    }
     let namespace = vf.netdev.as_ref().and_then(|netdev| {
         netdev.away.as_ref().map(|away| Holder::Namespace {
             netns: away.netns.clone(),
@@ -133,6 +137,7 @@ fn links(kernel: &Kernel) -> Vec<Link> {
         lowers: Vec::new(),
         master: netdev.master.clone(),
         addresses: netdev.addresses.clone(),
+        link_local: Vec::new(),
         pci: Some(pci),
     };
     let mut links = kernel.links.clone();

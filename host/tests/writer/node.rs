@@ -244,6 +244,10 @@ fn a_write_that_hangs_is_one_pfs_trouble() {
     // The other PF goes on.
     assert_eq!(observed.pf(address(OTHER)).unwrap().stuck, None);
     node.run(&on_pf(OTHER, Change::SetAutoprobe { from: true, to: false })).unwrap();
+    // But no second resizing waits behind the first, to happen whenever that ends.
+    let error = failure(node.run(&on_pf(OTHER, Change::SetNumVfs { from: 0, to: 4 })));
+    assert!(matches!(&error, HostError::Stuck { pf, .. } if *pf == address(PF)), "{error}");
+    assert_eq!(bench.text(OTHER, "sriov_numvfs"), "never read\n");
     // Once the write returns the PF is free again.
     let mut written = String::new();
     fs::File::open(&pipe).unwrap().read_to_string(&mut written).unwrap();
