@@ -21,6 +21,16 @@ pub struct WriteError {
 /// Replaces the content of `path`: a new file beside it, synced, renamed over it, and the folder synced. Folders that are
 /// missing are made with `folder_mode`.
 pub fn replace(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Result<(), WriteError> {
+    put(path, content, mode, folder_mode, true)
+}
+
+/// As [`replace`] for a file that means nothing after a reboot (below `/run`): readers see it whole, and nothing waits for a
+/// disk.
+pub fn replace_volatile(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Result<(), WriteError> {
+    put(path, content, mode, folder_mode, false)
+}
+
+fn put(path: &Path, content: &[u8], mode: u32, folder_mode: u32, sync: bool) -> Result<(), WriteError> {
     let fail = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| WriteError { operation, path, source }
@@ -35,7 +45,9 @@ pub fn replace(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Resu
         options.write(true).create(true).truncate(true).mode(mode);
         let mut file = options.open(&fresh).map_err(fail("write", &fresh))?;
         file.write_all(content).map_err(fail("write", &fresh))?;
-        file.sync_all().map_err(fail("sync", &fresh))?;
+        if sync {
+            file.sync_all().map_err(fail("sync", &fresh))?;
+        }
         std::fs::rename(&fresh, path).map_err(fail("put in place", path))
     })();
     if written.is_err() {
@@ -43,7 +55,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32, folder_mode: u32) -> Resu
         std::fs::remove_file(&fresh).unwrap_or_default();
         return written;
     }
-    sync_folder(folder)
+    if sync { sync_folder(folder) } else { Ok(()) }
 }
 
 /// Makes a folder and those above it, if they are missing.

@@ -1,0 +1,279 @@
+//! Which pods have which devices: kubelet's pod resources, and its checkpoint where those cannot be asked or cannot be
+//! trusted yet.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use portwright_core::PciAddress;
+use portwright_core::drive::chain;
+use portwright_core::observed::{Holder, Observed, Sight};
+use portwright_core::pools::ResourceName;
+use portwright_host::deadline::unix_seconds;
+use portwright_host::root::Root;
+use portwright_proto::pod_resources::ListPodResourcesRequest;
+use portwright_proto::pod_resources::pod_resources_lister_client::PodResourcesListerClient;
+use serde::Deserialize;
+
+use crate::kubelet::{self, KubeletError, Paths};
+
+/// How long List may take.
+const LIST_WITHIN: Duration = Duration::from_secs(5);
+/// One message per device, on big nodes some ten thousand.
+const LARGEST_LIST: usize = 64 << 20;
+/// 5,000 devices made 215 kB.
+const LARGEST_CHECKPOINT: usize = 64 << 20;
+/// How long after kubelet's socket appeared List may be empty although pods run, in seconds.
+const UNSETTLED: u64 = 5;
+/// Stands where a pod's namespace would, if only its UID is known.
+pub const BY_UID: &str = "uid";
+
+/// One device that a pod has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Allocation {
+    /// Device id.
+    pub device: String,
+    /// Resource, `<prefix>/<name>`.
+    pub resource: String,
+    /// Pod namespace; [`BY_UID`] if only the pod's UID is known.
+    pub namespace: String,
+    /// Pod name, or its UID.
+    pub pod: String,
+    /// Container.
+    pub container: String,
+}
+
+/// All devices that pods have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allocations {
+    /// Each of them.
+    pub list: Vec<Allocation>,
+    /// Why nothing can be said, although kubelet has given something out since boot: then every VF counts as in use.
+    pub unknown: Option<String>,
+}
+
+impl Allocations {
+    /// Resource by device id.
+    pub fn by_device(&self) -> BTreeMap<String, ResourceName> {
+        let entry = |allocation: &Allocation| {
+            let (prefix, name) = allocation.resource.split_once('/')?;
+            let resource = ResourceName { prefix: prefix.to_owned(), name: name.to_owned() };
+            Some((allocation.device.clone(), resource))
+        };
+        self.list.iter().filter_map(entry).collect()
+    }
+
+    /// Adds pods to the holders of VFs. Any resource counts whose device ids are PCI addresses.
+    pub fn give(&self, observed: &mut Observed) {
+        let mut by_address: BTreeMap<PciAddress, Vec<&Allocation>> = BTreeMap::new();
+        for allocation in &self.list {
+            if let Ok(address) = allocation.device.parse() {
+                by_address.entry(address).or_default().push(allocation);
+            }
+        }
+        for vf in observed.pfs.iter_mut().flat_map(|pf| &mut pf.vfs) {
+            for allocation in by_address.get(&vf.address).into_iter().flatten() {
+                vf.holders.push(Holder::Pod {
+                    namespace: allocation.namespace.clone(),
+                    name: allocation.pod.clone(),
+                    container: allocation.container.clone(),
+                    resource: allocation.resource.clone(),
+                });
+            }
+            vf.holders.sort();
+            vf.holders.dedup();
+        }
+        if let (Some(why), Sight::Complete) = (&self.unknown, &observed.node.sight) {
+            observed.node.sight = Sight::Partial { why: why.clone() };
+        }
+    }
+}
+
+/// Why the checkpoint says nothing.
+#[derive(Debug, thiserror::Error)]
+enum CheckpointError {
+    #[error("cannot read kubelet's checkpoint")]
+    Read {
+        #[source]
+        source: portwright_host::root::ReadError,
+    },
+    #[error("kubelet's checkpoint is not what kubelet writes")]
+    Format {
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Reads both sources.
+pub async fn read(root: &Root, kubelet_dir: &Path) -> Allocations {
+    let paths = Paths { folder: kubelet_dir.to_owned() };
+    let listed = match kubelet::identity(&paths.pod_resources()) {
+        Some(_) => Some(list(&paths).await),
+        None => None,
+    };
+    let settled = listed.is_some() && age(&paths.pod_resources()).is_some_and(|age| age >= UNSETTLED);
+    match listed {
+        Some(Ok(list)) if settled => Allocations { list, unknown: None },
+        Some(Ok(mut list)) => {
+            let checkpoint = checkpoint(root, &paths);
+            list.extend(checkpoint.as_ref().ok().cloned().flatten().unwrap_or_default());
+            let unknown = checkpoint.err().map(|error| {
+                format!("kubelet has just started and may not tell its pods yet, and {}", chain(&error))
+            });
+            Allocations { list: sorted(list), unknown }
+        }
+        refused => match checkpoint(root, &paths) {
+            Ok(list) => Allocations { list: sorted(list.unwrap_or_default()), unknown: None },
+            Err(error) => {
+                let refused = refused.and_then(Result::err).map(|error| chain(&error));
+                let refused =
+                    refused.unwrap_or_else(|| "kubelet's pod-resources socket is not there".to_owned());
+                Allocations { list: Vec::new(), unknown: Some(format!("{refused}, and {}", chain(&error))) }
+            }
+        },
+    }
+}
+
+/// As [`read`], from where no runtime is.
+pub fn read_blocking(root: &Root, kubelet_dir: &Path) -> Allocations {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(read(root, kubelet_dir)),
+            Err(error) => unknown(format!("kubelet cannot be asked: {error}")),
+        }
+    };
+    // A thread of its own: whoever calls may be inside a runtime, which must not be entered twice.
+    let joined = std::thread::scope(|scope| scope.spawn(work).join());
+    joined.unwrap_or_else(|_| unknown("kubelet cannot be asked".to_owned()))
+}
+
+fn unknown(why: String) -> Allocations {
+    Allocations { list: Vec::new(), unknown: Some(why) }
+}
+
+fn sorted(mut list: Vec<Allocation>) -> Vec<Allocation> {
+    list.sort();
+    list.dedup();
+    list
+}
+
+/// Seconds since a file was made or changed.
+fn age(path: &Path) -> Option<u64> {
+    let changed = u64::try_from(std::fs::symlink_metadata(path).ok()?.ctime()).ok()?;
+    Some(unix_seconds().saturating_sub(changed))
+}
+
+/// Asks kubelet.
+async fn list(paths: &Paths) -> Result<Vec<Allocation>, KubeletError> {
+    let socket = paths.pod_resources();
+    let call = async {
+        let channel = kubelet::connect(&socket).await?;
+        let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LARGEST_LIST);
+        let answer = client.list(ListPodResourcesRequest {}).await;
+        answer.map_err(|status| KubeletError::Refused {
+            what: "to list pod resources".to_owned(),
+            status: Box::new(status),
+        })
+    };
+    let answer = match tokio::time::timeout(LIST_WITHIN, call).await {
+        Ok(answer) => answer?.into_inner(),
+        Err(_) => return Err(KubeletError::Silent { socket: socket.clone(), within: LIST_WITHIN }),
+    };
+    let mut found = Vec::new();
+    for pod in answer.pod_resources {
+        for container in pod.containers {
+            for devices in container.devices {
+                found.extend(devices.device_ids.into_iter().map(|device| Allocation {
+                    device,
+                    resource: devices.resource_name.clone(),
+                    namespace: pod.namespace.clone(),
+                    pod: pod.name.clone(),
+                    container: container.name.clone(),
+                }));
+            }
+        }
+    }
+    Ok(sorted(found))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Checkpoint {
+    data: Data,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Data {
+    pod_device_entries: Option<Vec<Entry>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    #[serde(rename = "PodUID")]
+    pod_uid: String,
+    container_name: String,
+    resource_name: String,
+    /// Ids by NUMA node; one with several nodes is under each of them.
+    #[serde(rename = "DeviceIDs")]
+    device_ids: Option<BTreeMap<String, Option<Vec<String>>>>,
+}
+
+/// Reads the checkpoint; nothing if there is none of this boot.
+fn checkpoint(root: &Root, paths: &Paths) -> Result<Option<Vec<Allocation>>, CheckpointError> {
+    let path = paths.checkpoint();
+    let Ok(found) = std::fs::metadata(&path) else { return Ok(None) };
+    let written = u64::try_from(found.mtime()).unwrap_or_default();
+    if boot_time(root).is_some_and(|boot| written < boot) {
+        return Ok(None);
+    }
+    // An absolute path replaces the root, so that the folder may be anywhere.
+    let text = root.document(&path, LARGEST_CHECKPOINT).map_err(|source| CheckpointError::Read { source })?;
+    parse_checkpoint(&text).map(Some).map_err(|source| CheckpointError::Format { source })
+}
+
+fn parse_checkpoint(text: &str) -> Result<Vec<Allocation>, serde_json::Error> {
+    let checkpoint: Checkpoint = serde_json::from_str(text)?;
+    let mut found = Vec::new();
+    for entry in checkpoint.data.pod_device_entries.unwrap_or_default() {
+        for device in entry.device_ids.into_iter().flatten().filter_map(|(_, ids)| ids).flatten() {
+            found.push(Allocation {
+                device,
+                resource: entry.resource_name.clone(),
+                namespace: BY_UID.to_owned(),
+                pod: entry.pod_uid.clone(),
+                container: entry.container_name.clone(),
+            });
+        }
+    }
+    Ok(sorted(found))
+}
+
+/// When this kernel was started, in Unix time.
+fn boot_time(root: &Root) -> Option<u64> {
+    let text = root.document("proc/stat", 16 << 20).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checkpoint_is_read_as_kubelet_writes_it() {
+        let text = r#"{"Data":{"PodDeviceEntries":[{"PodUID":"f459bd14","ContainerName":"c","ResourceName":"kb.local/dev",
+            "DeviceIDs":{"0":["d0"],"1":["d0","d1"],"-1":null},"AllocResp":"CgwK"}],
+            "RegisteredDevices":{"kb.local/dev":["d0"]}},"Checksum":1300336740}"#;
+        let found = parse_checkpoint(text).unwrap();
+        let short: Vec<_> = found.iter().map(|one| (one.device.as_str(), one.pod.as_str())).collect();
+        assert_eq!(short, [("d0", "f459bd14"), ("d1", "f459bd14")]);
+        let empty = r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{}},"Checksum":1}"#;
+        assert!(parse_checkpoint(empty).unwrap().is_empty());
+        for bad in ["", "{}", "null", "[]", r#"{"Data":{"PodDeviceEntries":[{}]}}"#, "{\"Data\":"] {
+            assert!(parse_checkpoint(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! One pool's socket, and that kubelet knows it.
+//!
+//! The task looks at what there is (its own socket, kubelet's, the stream) and mends what is not right, whenever something
+//! in kubelet's folders changes, when kubelet hangs up, and some time after a failure. It does not matter what happened in
+//! between or in which order.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use portwright_core::drive::chain;
+use portwright_core::pools::{Pool, ResourceName};
+use portwright_proto::device_plugin::device_plugin_server::DevicePluginServer;
+use portwright_proto::registration::registration_server::RegistrationServer;
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::authority::LegalAuthority;
+use crate::kubelet::{self, Identity, Mode};
+use crate::plugin::Context;
+use crate::service::{Service, Streams};
+
+/// Connections that one socket has at a time; kubelet needs two.
+const MOST_CONNECTIONS: usize = 64;
+/// Largest request: 4,096 devices of 64 bytes fit several times.
+const LARGEST_REQUEST: usize = 4 << 20;
+/// How long a server may take to end after its streams have ended.
+const END_WITHIN: Duration = Duration::from_secs(2);
+/// Pauses after failures: from, to.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// A pool's endpoint.
+pub(crate) struct Endpoint {
+    pool: watch::Sender<Arc<Pool>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Endpoint {
+    /// Begins to serve a pool.
+    pub(crate) fn start(context: Arc<Context>, pool: Pool) -> Endpoint {
+        let stop = CancellationToken::new();
+        let resource = pool.spec.resource.clone();
+        let sender = watch::Sender::new(Arc::new(pool));
+        let keeper = Keeper {
+            kicks: context.kicks.subscribe(),
+            pool: sender.subscribe(),
+            stop: stop.clone(),
+            streams: Arc::default(),
+            context,
+            resource,
+            pause: PAUSES.0,
+        };
+        Endpoint { pool: sender, stop, task: tokio::spawn(keeper.run()) }
+    }
+
+    /// Serves this from now on; an equal pool wakes nobody.
+    pub(crate) fn update(&self, pool: Pool) {
+        self.pool.send_if_modified(|known| {
+            let changed = **known != pool;
+            if changed {
+                *known = Arc::new(pool);
+            }
+            changed
+        });
+    }
+
+    /// Ends it: the stream ends, the socket goes.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "an endpoint did not end well");
+        }
+    }
+}
+
+/// What the task knows.
+struct Keeper {
+    context: Arc<Context>,
+    resource: ResourceName,
+    pool: watch::Receiver<Arc<Pool>>,
+    kicks: watch::Receiver<u64>,
+    stop: CancellationToken,
+    streams: Arc<Streams>,
+    pause: Duration,
+}
+
+/// A socket with its server.
+struct Served {
+    mode: Mode,
+    path: PathBuf,
+    identity: Identity,
+    end: CancellationToken,
+    task: JoinHandle<()>,
+    /// kubelet's socket that was told of it.
+    registered: Option<Identity>,
+}
+
+impl Served {
+    fn is_intact(&self) -> bool {
+        kubelet::identity(&self.path) == Some(self.identity)
+    }
+
+    /// Streams first, then the server, then the socket if it is still ours.
+    async fn end(mut self) {
+        self.end.cancel();
+        if tokio::time::timeout(END_WITHIN, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+        if self.is_intact()
+            && let Err(error) = portwright_host::write::remove(&self.path)
+        {
+            tracing::warn!(error = chain(&error), "the socket stays behind");
+        }
+    }
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut served: Option<Served> = None;
+        loop {
+            self.kicks.mark_unchanged();
+            served = self.mend(served).await;
+            let done = served.as_ref().is_some_and(|served| self.is_registered(served));
+            if done {
+                self.pause = PAUSES.0;
+            }
+            // A failure is tried again by itself; when all is well only events wake this task.
+            let pause = if done { None } else { Some(self.next_pause()) };
+            let again = async {
+                match pause {
+                    Some(pause) => drop(tokio::time::timeout(pause, std::future::pending::<()>()).await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                changed = self.kicks.changed() => if changed.is_err() { break },
+                () = self.streams.lost.notified() => served = self.hung_up(served).await,
+                () = again => {}
+            }
+        }
+        if let Some(served) = served {
+            served.end().await;
+        }
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = pause.saturating_mul(2).min(PAUSES.1);
+        pause
+    }
+
+    fn is_registered(&self, served: &Served) -> bool {
+        match served.mode {
+            // kubelet comes by itself.
+            Mode::Watcher => true,
+            Mode::Legacy => {
+                let there = kubelet::identity(&self.context.paths.kubelet_socket());
+                there.is_some() && served.registered == there
+            }
+        }
+    }
+
+    /// Puts right what is not.
+    async fn mend(&mut self, served: Option<Served>) -> Option<Served> {
+        let mode = self.context.paths.mode(self.context.settings.registration);
+        let mut served = match served {
+            Some(served) if served.is_intact() && served.mode == mode => served,
+            stale => {
+                if let Some(stale) = stale {
+                    tracing::info!(resource = %self.resource, socket = %stale.path.display(), "the socket is gone and made anew");
+                    stale.end().await;
+                }
+                self.serve(mode)?
+            }
+        };
+        if mode == Mode::Legacy && !self.is_registered(&served) {
+            let there = kubelet::identity(&self.context.paths.kubelet_socket())?.into();
+            let known = self.register().await;
+            served.registered = if known { there } else { None };
+        }
+        Some(served)
+    }
+
+    /// kubelet has closed the stream: it must be told anew. In watcher mode a new socket tells it.
+    async fn hung_up(&mut self, served: Option<Served>) -> Option<Served> {
+        let mut served = served?;
+        tracing::info!(resource = %self.resource, "kubelet hung up");
+        match served.mode {
+            Mode::Watcher => {
+                served.end().await;
+                None
+            }
+            Mode::Legacy => {
+                served.registered = None;
+                Some(served)
+            }
+        }
+    }
+
+    async fn register(&self) -> bool {
+        let resource = &self.resource;
+        match kubelet::register(&self.context.paths, resource).await {
+            Ok(()) => {
+                self.context.metrics.registered(resource);
+                tracing::info!(%resource, mode = "legacy", "registered with kubelet");
+                true
+            }
+            Err(error) => {
+                self.context.metrics.registration_failed(resource);
+                tracing::warn!(%resource, error = chain(&error), "not registered with kubelet; trying again");
+                false
+            }
+        }
+    }
+
+    /// Makes the socket and serves on it; none while the folder is missing.
+    fn serve(&self, mode: Mode) -> Option<Served> {
+        let path = self.context.paths.socket(mode, &self.resource);
+        if !path.parent()?.is_dir() {
+            return None;
+        }
+        let listener = match bind(&path) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::warn!(resource = %self.resource, socket = %path.display(), error = chain(&*error), "cannot make the socket; trying again");
+                return None;
+            }
+        };
+        let identity = kubelet::identity(&path)?;
+        let end = self.stop.child_token();
+        let service = Service {
+            context: Arc::clone(&self.context),
+            pool: self.pool.clone(),
+            streams: Arc::clone(&self.streams),
+            stop: end.clone(),
+            endpoint: path.display().to_string(),
+        };
+        tracing::debug!(resource = %self.resource, socket = %path.display(), mode = mode.word(), "serving");
+        let task = tokio::spawn(server(listener, service, end.clone()));
+        Some(Served { mode, path, identity, end, task, registered: None })
+    }
+}
+
+/// A socket in place of what an earlier run left behind, for root only.
+fn bind(path: &std::path::Path) -> Result<UnixListener, Box<dyn std::error::Error>> {
+    if kubelet::identity(path).is_some() {
+        portwright_host::write::remove(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn server(listener: UnixListener, service: Service, end: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let stop = end.clone();
+    let incoming = UnixListenerStream::new(listener).then(move |stream| {
+        let (places, stop) = (Arc::clone(&places), stop.clone());
+        async move {
+            let permit = places.acquire_owned().await.map_err(std::io::Error::other)?;
+            stream.map(|stream| LegalAuthority::new(stream, stop.cancelled_owned(), permit))
+        }
+    });
+    let registration = RegistrationServer::new(service.clone());
+    let plugin = DevicePluginServer::new(service).max_decoding_message_size(LARGEST_REQUEST);
+    let server = Server::builder().add_service(plugin).add_service(registration);
+    if let Err(error) = server.serve_with_incoming_shutdown(incoming, end.cancelled()).await {
+        tracing::warn!(error = chain(&error), "a socket's server ended");
+    }
+}

@@ -1,0 +1,79 @@
+//! What our own Allocate has handed out in the last minute, which no other source knows yet, and what must not be handed
+//! out at all because a step is about to touch it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use portwright_core::PciAddress;
+use portwright_core::pools::ResourceName;
+use portwright_host::deadline::Deadline;
+
+/// How long a hand-out counts by itself; after that pod resources lists it or nobody has it.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// The memory of hand-outs.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    handed_out: BTreeMap<String, (ResourceName, Deadline)>,
+    withheld: BTreeSet<PciAddress>,
+    /// Everything that a pod is known to have had since we run: it may still be held by an old process.
+    used_before: BTreeSet<String>,
+}
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a hand-out, unless one of the devices is withheld: then that one is the error.
+    pub(crate) fn hand_out<'a>(
+        &self,
+        resource: &ResourceName,
+        devices: impl Iterator<Item = (&'a str, Option<PciAddress>)> + Clone,
+    ) -> Result<(), String> {
+        let mut inner = self.lock();
+        let held_back =
+            |address: &Option<PciAddress>| address.is_some_and(|address| inner.withheld.contains(&address));
+        if let Some((id, _)) = devices.clone().find(|(_, address)| held_back(address)) {
+            return Err(id.to_owned());
+        }
+        for (id, _) in devices {
+            inner.handed_out.insert(id.to_owned(), (resource.clone(), Deadline::after(REMEMBERED)));
+            inner.used_before.insert(id.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Devices that were handed out in the last minute.
+    pub(crate) fn recent(&self) -> BTreeMap<String, ResourceName> {
+        let mut inner = self.lock();
+        inner.handed_out.retain(|_, (_, until)| !until.expired());
+        inner.handed_out.iter().map(|(id, (resource, _))| (id.clone(), resource.clone())).collect()
+    }
+
+    /// Notes what pods have now.
+    pub(crate) fn note_held<'a>(&self, ids: impl Iterator<Item = &'a String>) {
+        self.lock().used_before.extend(ids.cloned());
+    }
+
+    /// Whether a pod is known to have had it.
+    pub(crate) fn used_before(&self, id: &str) -> bool {
+        self.lock().used_before.contains(id)
+    }
+
+    /// Replaces what is withheld.
+    pub(crate) fn withhold(&self, addresses: BTreeSet<PciAddress>) {
+        self.lock().withheld = addresses;
+    }
+
+    /// What is withheld.
+    pub(crate) fn withheld(&self) -> BTreeSet<PciAddress> {
+        self.lock().withheld.clone()
+    }
+}
