@@ -10,18 +10,26 @@ use crate::fact::Fact;
 use crate::id::{MacAddress, Object, VfRef};
 use crate::observed::Vf;
 use crate::profile::MacApplies;
-use crate::step::{Change, Disruption};
+use crate::step::{Change, Disruption, DriverTarget};
+
+/// MTU that Ethernet drivers start with.
+const DEFAULT_MTU: u32 = 1500;
 
 impl PfPlanner<'_> {
+    /// Plans the MTU of a netdev that a driver makes anew.
     pub(super) fn plan_mtu_after_binding(
         &self,
         findings: &mut Findings,
         vf: VfRef,
         group: Option<&VfGroup>,
         link: Link,
+        remembered: Option<u32>,
     ) {
-        let fits = |mtu: &u32| link.mtu.is_none_or(|most| *mtu <= most);
-        if let Some(to) = group.and_then(wanted_mtu).filter(fits) {
+        let most = link.mtu.unwrap_or(u32::MAX);
+        let wish = group.and_then(wanted_mtu).filter(|mtu| *mtu <= most);
+        // A new netdev starts with the usual MTU, whatever its PF has.
+        let down = Some(most).filter(|most| *most < DEFAULT_MTU);
+        if let Some(to) = wish.or(remembered).or(down) {
             findings.step(Object::Vf(vf), Change::SetVfMtu { from: None, to }, Disruption::None, false);
         }
     }
@@ -52,12 +60,8 @@ impl PfPlanner<'_> {
                 Ok(force) => {
                     let change = Change::ReprobeVf { driver: driver.clone() };
                     findings.step(object(), change, Disruption::Vf, force);
-                    if group.and_then(wanted_mtu).is_some() {
-                        self.plan_mtu_after_binding(findings, reference, group, link);
-                    } else if let Some(to) = self.remembered_mtu(vf, link) {
-                        // The new netdev starts with the driver's default.
-                        findings.step(object(), Change::SetVfMtu { from: None, to }, Disruption::None, false);
-                    }
+                    let remembered = self.remembered_mtu(vf, link);
+                    self.plan_mtu_after_binding(findings, reference, group, link, remembered);
                     return true;
                 }
                 Err(mut obstacles) => findings.blocked.append(&mut obstacles),
@@ -147,11 +151,23 @@ impl PfPlanner<'_> {
 fn has_netdev(group: &VfGroup) -> bool {
     match &group.driver {
         DriverWish::Kernel => true,
-        DriverWish::Named(driver) => !is_vfio(driver) && !driver.contains("uio"),
+        DriverWish::Named(driver) => !for_user_space(driver),
     }
 }
 
 /// The MTU of the VF's netdev, if one is wanted and it will have a netdev.
 fn wanted_mtu(group: &VfGroup) -> Option<u32> {
     group.mtu.filter(|_| has_netdev(group))
+}
+
+/// Whether a driver makes a netdev: those that hand the device to user space do not.
+pub(super) fn makes_netdev(driver: &DriverTarget) -> bool {
+    match driver {
+        DriverTarget::Default => true,
+        DriverTarget::Named { driver, .. } => !for_user_space(driver),
+    }
+}
+
+fn for_user_space(driver: &str) -> bool {
+    is_vfio(driver) || driver.contains("uio")
 }

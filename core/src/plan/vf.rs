@@ -6,6 +6,7 @@
 use super::Findings;
 use super::gate::{Request, gate};
 use super::link::Link;
+use super::netdev::makes_netdev;
 use super::pf::PfPlanner;
 use super::preflight::is_vfio;
 use crate::desired::{DriverWish, VfGroup};
@@ -22,10 +23,14 @@ impl PfPlanner<'_> {
         if let Some(group) = group {
             self.plan_attributes(findings, vf, group, None, link);
         }
-        if let Some(to) = self.wanted_driver(group).filter(|_| !probed) {
+        let wanted = self.wanted_driver(group);
+        let with_netdev = wanted.as_ref().is_some_and(makes_netdev);
+        if let Some(to) = wanted.filter(|_| !probed) {
             findings.step(Object::Vf(vf), Change::BindVf { from: None, to }, Disruption::None, false);
         }
-        self.plan_mtu_after_binding(findings, vf, group, link);
+        if with_netdev {
+            self.plan_mtu_after_binding(findings, vf, group, link, None);
+        }
     }
 
     /// Plans a VF that exists and stays. `unbound` says that an e-switch change before has unbound it, and whether by force;
@@ -52,6 +57,7 @@ impl PfPlanner<'_> {
         let lacks = |wanted: &DriverTarget| !self.has_driver(driver, wanted);
         let settled = !wanted.as_ref().is_some_and(lacks);
         let bind = wanted.filter(|wanted| lacks(wanted) && self.can_bind(wanted));
+        let netdev_after = bind.as_ref().map(makes_netdev);
         let in_use = !users.is_empty();
         let binding = bind.and_then(|to| self.plan_binding(findings, reference, vf, unbound, to, users));
         // What a user set on its VF is no drift; only after an unbinding by force is it ours again.
@@ -69,9 +75,11 @@ impl PfPlanner<'_> {
         let force = taken || binding.as_ref().is_some_and(|binding| binding.force);
         findings.steps.iter_mut().skip(before).for_each(|step| step.force |= force);
         // Attributes go before the binding, so that the driver starts with them.
-        if let Some(binding) = binding {
+        if let Some((binding, with_netdev)) = binding.zip(netdev_after) {
             findings.steps.push(binding);
-            self.plan_mtu_after_binding(findings, reference, group, link);
+            if with_netdev {
+                self.plan_mtu_after_binding(findings, reference, group, link, None);
+            }
             return;
         }
         if !(settled && self.plan_probe(findings, reference, vf, group, link)) {

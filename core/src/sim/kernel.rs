@@ -190,6 +190,8 @@ impl Kernel {
 
     fn make_netdev(&mut self, reference: VfRef, traits: Traits, pf_up: bool) {
         let ifindex = self.take_ifindex();
+        let pf_mtu = self.pf(reference.pf).and_then(|pf| pf.netdev.as_ref()).map(|netdev| netdev.mtu);
+        let most = pf_mtu.filter(|_| traits.checks_vf_mtu).unwrap_or(u32::MAX);
         let Ok((_, vf)) = self.vf_mut(reference) else { return };
         let takes_admin = vf.admin.mac != MacAddress::ZERO && (pf_up || !traits.probe_needs_pf_up);
         let [_, _, high, low] = ifindex.to_be_bytes();
@@ -198,7 +200,7 @@ impl Kernel {
             name: format!("vf{:x}n{}", reference.pf.bus, reference.index),
             ifindex,
             mac: if takes_admin { vf.admin.mac } else { random },
-            mtu: 1500,
+            mtu: most.min(1500),
             up: false,
             master: None,
             addresses: Vec::new(),

@@ -109,6 +109,8 @@ pub struct SimNode {
     violations: Vec<Violation>,
     /// VFs that were in use when the node was last observed, and whether in a way that even `Force` respects.
     known_in_use: BTreeMap<VfRef, bool>,
+    /// The largest interface index when the node was last observed: what has a larger one nobody has planned with.
+    known_ifindex: u32,
 }
 
 impl SimNode {
@@ -123,6 +125,7 @@ impl SimNode {
             crashed: false,
             violations: Vec::new(),
             known_in_use: BTreeMap::new(),
+            known_ifindex: u32::MAX,
         }
     }
 
@@ -194,6 +197,7 @@ impl Node for SimNode {
             return Err(SimError::Crashed);
         }
         self.kernel.late_netdevs_arrive();
+        self.known_ifindex = self.kernel.next_ifindex.max(1000);
         let used = self.kernel.vfs().filter(|vf| self.kernel.in_use(*vf));
         self.known_in_use = used.map(|vf| (vf, !self.kernel.yields_to_force(vf))).collect();
         Ok(view::observed(&self.kernel, &self.state_dir))

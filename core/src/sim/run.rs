@@ -20,7 +20,9 @@ impl SimNode {
         };
         for vf in self.vfs_above_their_pf() {
             let by_force = step.force && self.kernel.yields_to_force(vf);
-            if !above_before.contains(&vf) && !by_force {
+            // A driver starts its netdev with an MTU of its own, which is nobody's order.
+            let ordered = matches!(step.change, Change::SetPfMtu { .. } | Change::SetVfMtu { .. });
+            if ordered && !above_before.contains(&vf) && !by_force {
                 self.violate(Violation::MtuOrder { vf, step: step.to_string() });
             }
         }
@@ -202,12 +204,14 @@ impl SimNode {
         Ok(())
     }
 
-    /// VFs whose netdev has a larger MTU than the PF's, wherever it is.
+    /// VFs whose netdev has a larger MTU than the PF's, wherever it is. A netdev that nobody has observed yet (its module was
+    /// just loaded) does not count.
     fn vfs_above_their_pf(&self) -> Vec<VfRef> {
         let above = |vf: &VfRef| {
-            let pf_mtu = self.kernel.pf(vf.pf).and_then(|pf| pf.netdev.as_ref()).map(|netdev| netdev.mtu);
-            let vf_mtu = self.kernel.vf(*vf).and_then(|vf| vf.netdev.as_ref()).map(|netdev| netdev.mtu);
-            pf_mtu.zip(vf_mtu).is_some_and(|(pf, vf)| vf > pf)
+            let pf = self.kernel.pf(vf.pf).and_then(|pf| pf.netdev.as_ref());
+            let netdev = self.kernel.vf(*vf).and_then(|vf| vf.netdev.as_ref());
+            let known = netdev.filter(|netdev| netdev.ifindex <= self.known_ifindex);
+            pf.zip(known).is_some_and(|(pf, vf)| vf.mtu > pf.mtu)
         };
         self.kernel.vfs().filter(above).collect()
     }

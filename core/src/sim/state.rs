@@ -283,12 +283,9 @@ impl Kernel {
             || self.sight != Sight::Complete
     }
 
-    /// Whether `Force` may take the VF from whoever has it.
+    /// Whether `Force` may take the VF from whoever has it. Behind a pod that is seen there may be an open file that is not.
     pub fn yields_to_force(&self, reference: VfRef) -> bool {
-        let seen_soft = self.vf(reference).is_some_and(|vf| {
-            self.kubelet.contains_key(&reference) || vf.netdev.as_ref().is_some_and(|n| !n.in_host())
-        });
-        !self.in_hard_use(reference) && (seen_soft || self.sight == Sight::Complete)
+        !self.in_hard_use(reference) && self.sight == Sight::Complete
     }
 
     /// A fresh interface index.

@@ -97,7 +97,7 @@ fn pf(choices: &mut Choices<'_>, address: PciAddress, kernel: &mut Kernel) -> Si
     }
     if let Some(netdev) = &mut pf.netdev {
         netdev.up = !choices.chance(30);
-        netdev.mtu = choices.of(&[1500, 9000, 4000]);
+        netdev.mtu = choices.of(&[1500, 9000, 4000, 1500, 9000, 1400]);
     }
     if matches!(family, Family::Ice | Family::Mlx5) && choices.chance(20) {
         pf.eswitch = EswitchMode::Switchdev;

@@ -77,7 +77,7 @@ fn entry(choices: &mut Choices<'_>, pf: &SimPf, select: Selector, number: usize)
         _ if choices.chance(30) => Some(total + 1),
         _ => Some(0),
     };
-    let mtu = choices.of(&[None, Some(1500), Some(9000), Some(4000)]);
+    let mtu = choices.of(&[None, Some(1500), Some(9000), Some(4000), Some(1400)]);
     let eswitch = match choices.below(6) {
         0..=2 => None,
         3 => Some(EswitchMode::Legacy),
