@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use portwright_ovs::ovsdb::Remote;
 
 /// SR-IOV and Open vSwitch provisioning of one node.
 ///
@@ -34,6 +35,10 @@ pub struct Global {
     /// Where journal and reports are kept
     #[arg(long, global = true, default_value = "/var/lib/portwright", value_name = "DIR")]
     pub state_dir: PathBuf,
+    /// Where ovsdb-server listens: unix:PATH or tcp:HOST:PORT [default: unix:/run/openvswitch/db.sock; with another root:
+    /// none]
+    #[arg(long, global = true, value_name = "REMOTE")]
+    pub ovsdb: Option<Remote>,
     /// Further hardware profiles; a file replaces the built-in one of its name
     #[arg(long, global = true, value_name = "DIR")]
     pub profiles: Option<PathBuf>,
@@ -62,6 +67,9 @@ pub enum Verb {
     /// Show hardware profiles
     #[command(subcommand)]
     Profiles(ProfilesVerb),
+    /// Ask Open vSwitch
+    #[command(subcommand)]
+    Ovs(OvsVerb),
     /// Write one archive for a bug report
     Bundle(BundleArgs),
     /// Print the CustomResourceDefinitions
@@ -87,6 +95,7 @@ impl Verb {
             Verb::Plan(_) => "plan",
             Verb::Apply(_) => "apply",
             Verb::Profiles(_) => "profiles",
+            Verb::Ovs(_) => "ovs",
             Verb::Bundle(_) => "bundle",
             Verb::Crds => "crds",
             Verb::Completions { .. } => "completions",
@@ -98,9 +107,12 @@ impl Verb {
     pub fn works_on_a_tree(&self) -> bool {
         match self {
             Verb::Observe | Verb::Plan(_) | Verb::Profiles(_) => true,
-            Verb::Apply(_) | Verb::Bundle(_) | Verb::Crds | Verb::Completions { .. } | Verb::Man { .. } => {
-                false
-            }
+            Verb::Apply(_)
+            | Verb::Ovs(_)
+            | Verb::Bundle(_)
+            | Verb::Crds
+            | Verb::Completions { .. }
+            | Verb::Man { .. } => false,
         }
     }
 }
@@ -130,9 +142,24 @@ pub struct ApplyArgs {
     /// The policies.
     #[command(flatten)]
     pub policies: Policies,
-    /// Begin no further step after so many seconds; the step that runs is finished
+    /// Begin no further step after so many seconds; the step that runs is finished. Also the time that a call to OVSDB may
+    /// take, which is 10 otherwise
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Let steps cut ports off that the policy does not list: a bridge whose datapath changes is made anew
+    #[arg(long)]
+    pub allow_disruption: bool,
+}
+
+/// Verbs below `ovs`.
+#[derive(Debug, Subcommand)]
+pub enum OvsVerb {
+    /// Show whether ovsdb-server and ovs-vswitchd answer, and how fast; exit 1 if one does not
+    Ping {
+        /// Wait so long for an answer [default: 10]
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
 }
 
 /// Verbs below `profiles`.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use portwright_api::PolicyError;
 use portwright_core::drive::chain;
 use portwright_host::run::HostError;
+use portwright_ovs::node::OvsError;
 
 /// An error of a verb. Each ends the program with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,13 @@ pub enum CliError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// Open vSwitch cannot be asked.
+    #[error("Open vSwitch cannot be asked")]
+    Ovs {
+        /// Why.
+        #[source]
+        source: Box<OvsError>,
+    },
     /// Signals cannot be waited for.
     #[error("cannot wait for signals")]
     Signals {
@@ -157,6 +165,11 @@ impl CliError {
         CliError::Node { source: Box::new(error), hint }
     }
 
+    /// Open vSwitch cannot be asked.
+    pub fn of_ovs(error: OvsError) -> CliError {
+        CliError::Ovs { source: Box::new(error) }
+    }
+
     /// What to do about it.
     pub fn hints(&self) -> Vec<String> {
         let hint = match self {
@@ -173,6 +186,7 @@ impl CliError {
             CliError::Observe { .. } => "`--root` names the folder that holds `sys` and `proc` of the node",
             CliError::Verify { .. } => "run `portwright plan` with the same files to see what is left",
             CliError::Node { hint, .. } => return hint.clone().into_iter().collect(),
+            CliError::Ovs { source } => return source.hint().into_iter().collect(),
             CliError::Signals { .. } => "raise the limit of open files (`ulimit -n`)",
             CliError::StdinTwice => "put the documents into one stream, separated by `---`",
             CliError::Observed { .. } => {

@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod cli;
 pub mod error;
 pub mod input;
+pub mod node;
 pub mod output;
 pub mod state;
 pub mod text;

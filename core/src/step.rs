@@ -192,7 +192,7 @@ pub enum Change {
         /// Policy whose name the row carries or gets.
         owner: String,
         /// What is changed.
-        change: ovs::Change,
+        change: Box<ovs::Change>,
     },
 }
 

@@ -3,6 +3,7 @@
 
 pub mod fuzz;
 pub mod liveness;
+pub mod node;
 pub mod ovsdb;
 pub mod unixctl;
 pub mod vswitch;

@@ -47,4 +47,12 @@ impl<N: Node> Node for Hinting<N> {
         }
         ran
     }
+
+    fn run_together(&mut self, steps: &[Step]) -> Result<(), RunError<N::Error>> {
+        let ran = self.node.run_together(steps);
+        if let Err(RunError::Failed(error)) = &ran {
+            self.keep(error);
+        }
+        ran
+    }
 }

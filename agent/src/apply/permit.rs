@@ -1,23 +1,21 @@
 //! Policies with `mode: Plan` publish their plan and change nothing: their steps are shown and not run.
 
-use std::collections::BTreeSet;
-
 use portwright_core::desired::{Desired, Mode};
-use portwright_core::{Object, PciAddress, Plan};
+use portwright_core::{Object, Plan};
 
 /// The part of a plan that may be carried out.
 pub fn permitted(plan: &Plan, desired: &Desired) -> Plan {
     let watching = |policy: &str| {
         desired.documents.iter().any(|document| document.name == policy && document.mode == Mode::Plan)
     };
-    let left_alone: BTreeSet<PciAddress> = plan
+    let left_alone: Vec<&Object> = plan
         .subjects
         .iter()
         .filter(|subject| watching(&subject.policy))
-        .filter_map(|subject| subject.object.pf())
+        .map(|subject| &subject.object)
         .collect();
     let mut permitted = plan.clone();
-    permitted.steps.retain(|step| step.object.pf().is_none_or(|pf| !left_alone.contains(&pf)));
+    permitted.steps.retain(|step| !left_alone.iter().any(|object| step.object.goes_with(object)));
     // What is done for the node as a whole (the udev rule) is done for the sake of a port.
     if permitted.steps.iter().all(|step| step.object == Object::Node) {
         permitted.steps.clear();

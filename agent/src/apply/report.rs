@@ -25,7 +25,12 @@ pub fn name_what_was_not_read_back(report: &mut Report) {
                 step.object.clone(),
                 Reason::NotReadBack,
                 format!("`{}` was done without an error, and the node does not show it", step.change.words()),
-                "look at the kernel's log, and for another program that manages this port",
+                match step.object.bridge() {
+                    Some(_) => {
+                        "look at the log of ovs-vswitchd, and for another program that manages this bridge"
+                    }
+                    None => "look at the kernel's log, and for another program that manages this port",
+                },
             )
         })
         .collect();

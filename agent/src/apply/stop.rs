@@ -81,6 +81,13 @@ impl<N: Node> Node for Stoppable<N> {
             None => self.node.run(step),
         }
     }
+
+    fn run_together(&mut self, steps: &[Step]) -> Result<(), RunError<N::Error>> {
+        match self.stop.reason() {
+            Some(because) => Err(RunError::Stopped { because }),
+            None => self.node.run_together(steps),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub fn render(observed: &Observed, profiles: &Profiles) -> String {
     section(&mut text, &vfs(observed));
     section(&mut text, &devices(&observed.devices));
     section(&mut text, &reached_over(&management));
+    for part in observed.ovs.iter().flat_map(super::ovs::render) {
+        section(&mut text, &part);
+    }
     let problems =
         observed.problems.iter().map(|problem| vec![problem.object.to_string(), problem.reason.clone()]);
     section(&mut text, &table(&["PROBLEM WITH", "REASON"], problems));

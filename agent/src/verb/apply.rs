@@ -1,6 +1,7 @@
 //! `apply`: plan, show the plan, carry it out, verify once.
 
 use std::path::Path;
+use std::time::Duration;
 
 use portwright_core::Plan;
 use portwright_core::drive::{Progress, StepReport, chain};
@@ -8,7 +9,6 @@ use portwright_core::plan::text;
 use portwright_host::child::Launcher;
 use portwright_host::node::HostNode;
 use portwright_host::root::Root;
-use portwright_host::run::HostError;
 
 use crate::apply::carry::{Audience, Carried, Wish, carry_out};
 use crate::apply::hints::Hinting;
@@ -17,6 +17,7 @@ use crate::apply::report;
 use crate::apply::stop::{Stop, Stoppable};
 use crate::cli::{ApplyArgs, Format, Global};
 use crate::error::CliError;
+use crate::node::{Keeping, NodeError, OVSDB_WITHIN, SwitchPart, WholeNode, ovsdb};
 use crate::output::{self, Exit};
 use crate::{input, state};
 
@@ -24,17 +25,21 @@ use crate::{input, state};
 pub fn run(global: &Global, arguments: &ApplyArgs) -> Result<Exit, CliError> {
     // What is wrong with files is said before anything of the node is touched.
     let profiles = input::profiles(global.profiles.as_deref())?;
-    let desired = input::desired(&input::read_policies(&arguments.policies.files)?)?;
+    let mut desired = input::desired(&input::read_policies(&arguments.policies.files)?)?;
+    desired.allow_disruption = arguments.allow_disruption;
     let node =
         HostNode::open(Root::new(&global.root), &global.state_dir, profiles.clone(), Launcher::default());
-    let node = Hinting::new(node.map_err(CliError::of_host)?, HostError::hint);
+    let within = arguments.timeout.map_or(OVSDB_WITHIN, Duration::from_secs);
+    let switch = SwitchPart::new(ovsdb(global), within, &global.state_dir, Keeping::Yes);
+    let node = WholeNode::new(node.map_err(CliError::of_host)?, switch.map_err(CliError::of_ovs)?);
+    let node = Hinting::new(node, NodeError::hint);
     let stop = Stop::on_signals(arguments.timeout).map_err(|source| CliError::Signals { source })?;
     let mut node = Stoppable { node, stop };
     let wish = Wish { desired: &desired, profiles: &profiles };
     let mut operator = Operator { format: global.output, teller: None };
     let carried = carry_out(&mut node, &wish, &mut operator)?;
     operator.finish();
-    keep(&mut node.node.node, &carried, &global.state_dir);
+    keep(&mut node.node.node.host, &carried, &global.state_dir);
     let report = &carried.report;
     let as_json = report::to_json(&carried.first, report);
     output::print(global.output, &as_json, || report::to_text(report))?;

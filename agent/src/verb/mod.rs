@@ -4,6 +4,7 @@ pub mod apply;
 pub mod bundle;
 pub mod generate;
 pub mod observe;
+pub mod ovs;
 pub mod plan;
 pub mod profiles;
 
@@ -23,6 +24,7 @@ pub fn run(cli: &Cli) -> Result<Exit, CliError> {
         Verb::Plan(arguments) => plan::run(&cli.global, arguments),
         Verb::Crds => generate::crds(cli.global.output),
         Verb::Profiles(which) => profiles::run(&cli.global, which),
+        Verb::Ovs(which) => ovs::run(&cli.global, which),
         Verb::Completions { shell } => generate::completions(*shell),
         Verb::Man { dir } => generate::man(dir.as_deref()),
         Verb::Apply(arguments) => apply::run(&cli.global, arguments),

@@ -8,6 +8,7 @@ use portwright_host::root::Root;
 
 use crate::cli::Global;
 use crate::error::CliError;
+use crate::node::{Keeping, OVSDB_WITHIN, SwitchPart, ovsdb};
 use crate::output::{self, Exit};
 use crate::{input, text};
 
@@ -19,9 +20,14 @@ pub fn run(global: &Global) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Looks at the node below the root that was given; the running kernel is asked only if that is `/`.
+/// Looks at the node below the root that was given; the running kernel is asked only if that is `/`,
+/// Open vSwitch if that is `/` or the operator says where it is.
 pub fn observe(global: &Global) -> Result<Observed, CliError> {
-    observer(global).observe().map_err(|source| CliError::Observe { source: Box::new(source) })
+    let observed = observer(global).observe();
+    let mut observed = observed.map_err(|source| CliError::Observe { source: Box::new(source) })?;
+    let switch = SwitchPart::new(ovsdb(global), OVSDB_WITHIN, &global.state_dir, Keeping::No);
+    switch.map_err(CliError::of_ovs)?.supplement(&mut observed);
+    Ok(observed)
 }
 
 /// What looks at the node.

@@ -17,7 +17,7 @@ use crate::policy::{LabelExpression, LabelOperator, NodePolicy, NodePolicySpec, 
 use crate::tree::shortened;
 
 /// Sections that this version checks but cannot act on yet. A policy that uses one is refused rather than half applied.
-pub const NOT_THERE_YET: &[&str] = &["spec.bridges", "spec.mirrors", "spec.ovs", "spec.pools"];
+pub const NOT_THERE_YET: &[&str] = &["spec.pools"];
 
 /// Everything that is wrong with a policy, section by section. Sections that are not there yet are checked too, but that
 /// they are not there is said by [`crate::convert`].

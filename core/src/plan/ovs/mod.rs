@@ -59,7 +59,7 @@ impl Findings {
     }
 
     fn disruptive_change(&mut self, target: &Target, owner: &str, change: Change, disruption: Disruption) {
-        let change = step::Change::Ovs { owner: owner.to_owned(), change };
+        let change = step::Change::Ovs { owner: owner.to_owned(), change: Box::new(change) };
         self.step(target.object(), change, disruption, false);
     }
 

@@ -166,10 +166,7 @@ fn blocks(
     if !cuts || one.uplink.is_some_and(|uplink| uplink.allow_management_path) {
         return None;
     }
-    let members = match from {
-        Setting::Members(members) => members.clone(),
-        _not_a_bond => one.interfaces.clone(),
-    };
+    let members = if let Setting::Members(members) = from { members } else { &one.interfaces };
     let path = &scene.context.management.netdevs;
     // The local port reaches everything through every port; only what carries the node's traffic itself counts.
     let local = path.contains_key(&bridge.name) && one.uplink.is_some();

@@ -1,0 +1,75 @@
+//! Open vSwitch as a part of the node: what is added to an observation, and how steps reach it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use portwright_core::drive::{RunError, chain};
+use portwright_core::observed::Problem;
+use portwright_core::ovs::Target;
+use portwright_core::{Observed, Step};
+use portwright_ovs::liveness::Liveness;
+use portwright_ovs::node::{OvsError, OvsNode, Seen};
+use portwright_ovs::ovsdb::Remote;
+
+use super::gone::{Gone, Keeping};
+
+/// The virtual switch of a node, if one may be there.
+#[derive(Debug)]
+pub struct SwitchPart {
+    node: Option<OvsNode>,
+    gone: Gone,
+}
+
+impl SwitchPart {
+    /// A switch whose database is at `remote`; none on a tree that is not the running host.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn new(
+        remote: Option<Remote>,
+        within: Duration,
+        state_dir: &Path,
+        keeping: Keeping,
+    ) -> Result<SwitchPart, OvsError> {
+        let node = remote.map(|remote| OvsNode::new(remote, within)).transpose()?;
+        Ok(SwitchPart { node, gone: Gone::new(state_dir, keeping) })
+    }
+
+    /// Adds what OVSDB says to an observation of the kernel.
+    pub fn supplement(&mut self, observed: &mut Observed) {
+        let Some(node) = &mut self.node else { return };
+        match node.observe() {
+            Seen::Absent => {}
+            Seen::Unreachable(error) => {
+                let problem = Problem { object: Target::Switch.object(), reason: chain(&*error) };
+                observed.problems.push(problem);
+            }
+            Seen::There(mut ovs) => {
+                self.gone.mark(&mut ovs, observed);
+                observed.ovs = Some(*ovs);
+            }
+        }
+    }
+
+    /// Carries out steps of one bridge.
+    ///
+    /// # Errors
+    /// As [`OvsNode::run`].
+    pub fn run(&mut self, steps: &[Step]) -> Result<(), RunError<OvsError>> {
+        match &mut self.node {
+            Some(node) => node.run(steps),
+            None => {
+                let step = steps.first().map(ToString::to_string).unwrap_or_default();
+                Err(RunError::Failed(OvsError::Misplaced { step }))
+            }
+        }
+    }
+
+    /// Asks both daemons whether they are alive; none if there is no switch to ask.
+    ///
+    /// # Errors
+    /// If nobody listens.
+    pub fn ping(&mut self) -> Option<Result<Liveness, OvsError>> {
+        self.node.as_mut().map(OvsNode::ping)
+    }
+}

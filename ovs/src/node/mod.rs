@@ -1,0 +1,284 @@
+//! The virtual switch as a part of a node: looked at as the planner wants it ([`see`]), and changed by the planner's steps.
+//!
+//! Steps of one bridge are one transaction ([`build`]): guarded by what the steps expect and by our owner key, counted,
+//! and done when ovs-vswitchd has carried it out. Whether the result is as wanted is not decided here: planning again
+//! decides it. A change of mirrors is followed by a look at every cached flow ([`flows`]), because Open vSwitch goes on
+//! with the old mirrors on busy flows.
+
+mod build;
+mod columns;
+mod error;
+mod flows;
+mod parts;
+mod replug;
+mod see;
+
+use std::time::Duration;
+
+use portwright_core::drive::RunError;
+use portwright_core::ovs::{self, Change, Ovs, Target};
+use portwright_core::{Fact, Step, step};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+
+pub use error::OvsError;
+pub use see::model;
+
+use crate::ovsdb::{Deadline, Error, Options, Remote};
+use crate::unixctl::Unixctl;
+use crate::vswitch::{Switch, SwitchError, Vswitch};
+
+/// What looking for Open vSwitch gave.
+#[derive(Debug)]
+pub enum Seen {
+    /// There is no socket: a node without Open vSwitch.
+    Absent,
+    /// It is there and cannot be read.
+    Unreachable(Box<OvsError>),
+    /// What it looks like.
+    There(Box<Ovs>),
+}
+
+/// A connection to a virtual switch that looks and acts. Everything it does ends within its time.
+#[derive(Debug)]
+pub struct OvsClient {
+    remote: Remote,
+    within: Duration,
+    switch: Option<Switch>,
+}
+
+/// How long ovs-vswitchd may take to say its version.
+const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+
+impl OvsClient {
+    /// A client that connects when it is first used. Each call may take `within`.
+    #[must_use]
+    pub fn new(remote: Remote, within: Duration) -> Self {
+        Self { remote, within, switch: None }
+    }
+
+    /// The database's address.
+    #[must_use]
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.within)
+    }
+
+    fn switch(&mut self) -> Switch {
+        let connect = || Switch::connect(self.remote.clone(), Options::default());
+        self.switch.get_or_insert_with(connect).clone()
+    }
+
+    /// Looks at the switch.
+    pub async fn observe(&mut self) -> Seen {
+        match self.knock().await {
+            Knock::Nobody => return Seen::Absent,
+            Knock::Refused(source) => {
+                let remote = self.remote.clone();
+                return Seen::Unreachable(Box::new(OvsError::NobodyListens { remote, source }));
+            }
+            Knock::Perhaps => {}
+        }
+        let alive = self.vswitchd_lives().await;
+        let switch = self.switch();
+        let read = async {
+            let first = switch.read(self.deadline()).await?;
+            if first.is_settled() || alive == Some(false) {
+                return Ok(first);
+            }
+            // Somebody's change is on its way; a plan made of half of it would be wrong.
+            let settled = |view: &crate::ovsdb::View| Vswitch::read(view).ok().filter(Vswitch::is_settled);
+            match switch.session().wait_for("ovs-vswitchd keeping up", self.deadline(), settled).await {
+                Ok(read) => Ok(read),
+                Err(_still_behind) => switch.read(self.deadline()).await,
+            }
+        };
+        match read.await {
+            Ok(read) => Seen::There(Box::new(model(&read, alive.map_or(Fact::UNKNOWN, Fact::Known)))),
+            Err(source) => Seen::Unreachable(Box::new(OvsError::Read { source: Box::new(source) })),
+        }
+    }
+
+    /// Whether anybody is there at all, found out at once.
+    async fn knock(&self) -> Knock {
+        let Remote::Unix(path) = &self.remote else { return Knock::Perhaps };
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Knock::Nobody,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Knock::Refused(error),
+            Ok(_) | Err(_) => Knock::Perhaps,
+        }
+    }
+
+    async fn vswitchd_lives(&self) -> Option<bool> {
+        let control = Unixctl::of_vswitchd(self.remote.directory()?).await;
+        match control {
+            Ok(control) => {
+                Some(control.version(Deadline::after(ALIVE_WITHIN.min(self.within))).await.is_ok())
+            }
+            Err(_not_running) => Some(false),
+        }
+    }
+
+    /// Carries out steps of one bridge (or of the switch) in one transaction.
+    ///
+    /// # Errors
+    /// [`RunError::Stale`] if the switch is not as the steps expect; nothing was changed then.
+    pub async fn run(&mut self, steps: &[Step]) -> Result<(), RunError<OvsError>> {
+        let jobs: Vec<Job<'_>> =
+            steps.iter().map(Job::of).collect::<Result<_, _>>().map_err(RunError::Failed)?;
+        let switch = self.switch();
+        let deadline = self.deadline();
+        let found = switch
+            .read(deadline)
+            .await
+            .map_err(|source| failed(OvsError::Read { source: Box::new(source) }))?;
+        let mut expected = model(&found, Fact::UNKNOWN);
+        for job in &jobs {
+            // Whoever looked from outside knows that an interface is gone; here only the owner can be checked.
+            if let Change::CollectPort { gone_for, .. } = job.change {
+                mark_gone(&mut expected, &job.target, *gone_for);
+            }
+            if let Some(found) = ovs::conflict(&expected, &job.target, job.owner, job.change) {
+                return Err(RunError::Stale { found });
+            }
+            ovs::perform(&mut expected, &job.target, job.owner, job.change);
+        }
+        if let [Job { target, owner, change: Change::ReplugPort { to, .. } }] = jobs.as_slice() {
+            return replug::replug(&switch, &found, target, owner, *to, deadline).await.map_err(ended);
+        }
+        let txn = build::transaction(&found, &jobs);
+        switch.apply(txn, deadline).await.map_err(|source| ended(what_failed(&jobs, source)))?;
+        let bridge = jobs.iter().find(|job| job.change.moves_mirrors()).and_then(Job::bridge);
+        match bridge {
+            Some(bridge) => flows::look_again(&switch, &found, bridge, deadline).await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+}
+
+fn mark_gone(expected: &mut Ovs, target: &Target, gone_for: u64) {
+    let Target::Bridge(bridge, ovs::Part::Port(port)) = target else { return };
+    let ports = expected.bridges.iter_mut().filter(|one| one.name == *bridge).flat_map(|one| &mut one.ports);
+    for port in ports.filter(|one| one.name == *port) {
+        port.gone_for = Some(gone_for);
+    }
+}
+
+enum Knock {
+    Nobody,
+    Refused(std::io::Error),
+    Perhaps,
+}
+
+fn what_failed(jobs: &[Job<'_>], source: SwitchError) -> OvsError {
+    let target = jobs.first().map(|job| match &job.target {
+        Target::Bridge(bridge, _) => format!("bridge/{bridge}"),
+        Target::Switch => "ovs".to_owned(),
+    });
+    OvsError::Change { target: target.unwrap_or_default(), source: Box::new(source) }
+}
+
+fn failed(error: OvsError) -> RunError<OvsError> {
+    RunError::Failed(error)
+}
+
+/// A row that is not as believed is a stale step: nothing was changed.
+fn ended(error: OvsError) -> RunError<OvsError> {
+    if let OvsError::Change { source, .. } = &error
+        && let SwitchError::Database { source, .. } = &**source
+        && let Error::GuardFailed { believed } | Error::Miscounted { what: believed, .. } = source
+    {
+        return RunError::Stale { found: format!("another program changed it meanwhile ({believed})") };
+    }
+    RunError::Failed(error)
+}
+
+/// A step that is of Open vSwitch.
+#[derive(Debug, Clone)]
+pub(crate) struct Job<'a> {
+    pub(crate) target: Target,
+    pub(crate) owner: &'a str,
+    pub(crate) change: &'a Change,
+}
+
+impl<'a> Job<'a> {
+    fn of(step: &'a Step) -> Result<Job<'a>, OvsError> {
+        match (Target::of(&step.object), &step.change) {
+            (Some(target), step::Change::Ovs { owner, change }) => Ok(Job { target, owner, change }),
+            (Some(_) | None, _) => Err(OvsError::Misplaced { step: step.to_string() }),
+        }
+    }
+
+    pub(crate) fn bridge(&self) -> Option<&str> {
+        match &self.target {
+            Target::Bridge(bridge, _) => Some(bridge),
+            Target::Switch => None,
+        }
+    }
+}
+
+/// The same for callers without a runtime. A thread of its own keeps the connection alive between calls.
+#[derive(Debug)]
+pub struct OvsNode {
+    client: OvsClient,
+    runtime: Runtime,
+}
+
+impl OvsNode {
+    /// A client with a runtime.
+    ///
+    /// # Errors
+    /// [`OvsError::Runtime`] if no thread can be started.
+    pub fn new(remote: Remote, within: Duration) -> Result<Self, OvsError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("ovsdb")
+            .enable_all()
+            .build()
+            .map_err(|source| OvsError::Runtime { source })?;
+        Ok(Self { client: OvsClient::new(remote, within), runtime })
+    }
+
+    /// Looks at the switch.
+    pub fn observe(&mut self) -> Seen {
+        self.runtime.block_on(self.client.observe())
+    }
+
+    /// Carries out steps of one bridge.
+    ///
+    /// # Errors
+    /// As [`OvsClient::run`].
+    pub fn run(&mut self, steps: &[Step]) -> Result<(), RunError<OvsError>> {
+        self.runtime.block_on(self.client.run(steps))
+    }
+
+    /// Asks both daemons whether they are alive.
+    ///
+    /// # Errors
+    /// [`OvsError::NobodyListens`] if there is no server at all.
+    pub fn ping(&mut self) -> Result<crate::liveness::Liveness, OvsError> {
+        self.runtime.block_on(async {
+            match self.client.knock().await {
+                Knock::Nobody => {
+                    let source = std::io::ErrorKind::NotFound.into();
+                    return Err(OvsError::NobodyListens { remote: self.client.remote.clone(), source });
+                }
+                Knock::Refused(source) => {
+                    return Err(OvsError::NobodyListens { remote: self.client.remote.clone(), source });
+                }
+                Knock::Perhaps => {}
+            }
+            let directory = self
+                .client
+                .remote
+                .directory()
+                .map(ToOwned::to_owned)
+                .unwrap_or_else(|| "/run/openvswitch".into());
+            let switch = self.client.switch();
+            Ok(crate::liveness::ping(switch.session(), &directory, self.client.deadline()).await)
+        })
+    }
+}
