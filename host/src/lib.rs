@@ -4,6 +4,7 @@ pub mod child;
 pub mod deadline;
 pub mod device_nodes;
 pub mod devlink;
+pub mod fuzz;
 pub mod inventory;
 pub mod journal;
 pub mod lock;

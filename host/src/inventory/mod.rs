@@ -134,3 +134,8 @@ impl Observer {
         Ok(holders::read(&self.root, &functions, &children, live.as_ref()).into_parts())
     }
 }
+
+/// Gives a text to the parsers of this module, for [`crate::fuzz`].
+pub(crate) fn fuzz(text: &str) {
+    holders::fuzz(text);
+}

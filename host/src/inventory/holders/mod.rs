@@ -114,3 +114,11 @@ impl Hidden {
         if words.is_empty() { Sight::Complete } else { Sight::Partial { why: words.join("; ") } }
     }
 }
+
+/// Gives a text to the parsers of this module, for [`crate::fuzz`].
+pub(crate) fn fuzz(text: &str) {
+    for line in text.lines() {
+        std::hint::black_box((opened::classify(line), opened::namespace(line)));
+    }
+    std::hint::black_box((opened::function_in_fdinfo(text), privilege::may_trace(text)));
+}

@@ -29,7 +29,7 @@ pub(super) fn check(root: &Root, hidden: &mut Hidden) {
 }
 
 /// Whether `CapEff` in `proc/<pid>/status` has `CAP_SYS_PTRACE`.
-fn may_trace(status: &str) -> bool {
+pub(super) fn may_trace(status: &str) -> bool {
     let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
     set.is_some_and(|set| set >> SYS_PTRACE & 1 == 1)
