@@ -13,6 +13,8 @@ use crate::policy;
 pub struct Case {
     pub node: SimNode,
     pub stages: Vec<Stage>,
+    /// Which profiles are missing: 1 is ice's, 2 is mlx5's, 3 both.
+    pub gaps: usize,
 }
 
 /// One policy and what happens while it is applied and after.
@@ -35,7 +37,10 @@ impl Case {
         let node = node::node(&mut choices);
         let count = 1 + choices.below(3);
         let stages = (0..count).map(|_| stage(&mut choices, &node)).collect();
-        Case { node, stages }
+        // Nobody could foresee that a driver whose name is not known is missing.
+        let foreseeable = node.kernel.node.driver_loaded("iavf");
+        let gaps = if choices.chance(12) && foreseeable { choices.below(4) } else { 0 };
+        Case { node, stages, gaps }
     }
 }
 

@@ -31,7 +31,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use crate::case::Case;
-use crate::story::{Tally, play, profiles};
+use crate::story::{Shelf, Tally, play};
 
 /// Cases in a normal run.
 const CASES: u32 = 5_000;
@@ -62,12 +62,12 @@ fn check(cases: u32) {
     let cases = number("PORTWRIGHT_CASES", cases);
     println!("{cases} cases with PORTWRIGHT_SEED={seed}");
     let mut runner = runner(cases, seed);
-    let profiles = profiles();
+    let shelf = Shelf::new();
     let tally = std::cell::RefCell::new(Tally::default());
     let outcome = runner.run(&vec(any::<u16>(), 0..400), |numbers| {
         let case = Case::new(&numbers);
-        unknown::check(&case, &numbers, &profiles).map_err(TestCaseError::fail)?;
-        play(&case, &profiles, &portwright_core::plan, &mut tally.borrow_mut()).map_err(TestCaseError::fail)
+        unknown::check(&case, &numbers, shelf.of(&case)).map_err(TestCaseError::fail)?;
+        play(&case, &shelf, &portwright_core::plan, &mut tally.borrow_mut()).map_err(TestCaseError::fail)
     });
     println!("{:?}", tally.borrow());
     if let Err(error) = outcome {
@@ -99,11 +99,11 @@ fn every_planner_mistake_of_the_list_is_caught() {
     let strategy = vec(any::<u16>(), 0..400);
     let cases: Vec<Case> =
         (0..MUTANT_CASES).map(|_| Case::new(&strategy.new_tree(&mut runner).unwrap().current())).collect();
-    let profiles = profiles();
+    let shelf = Shelf::new();
     let mut survivors = Vec::new();
     for mutant in mutants::all() {
         let caught = cases.iter().enumerate().find_map(|(number, case)| {
-            let why = play(case, &profiles, &mutant.plan, &mut Tally::default()).err()?;
+            let why = play(case, &shelf, &mutant.plan, &mut Tally::default()).err()?;
             Some((number, why))
         });
         match caught {

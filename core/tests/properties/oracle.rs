@@ -39,6 +39,11 @@ fn check_step(node: &SimNode, observed: &Observed, desired: &Desired, plan: &Pla
         return ensure(of_node && step.object == Object::Node, || format!("`{step}` is about no PF"));
     };
     let Binding::To(document, entry) = binding(desired, &node.kernel, pf) else {
+        // Only what an interrupted run owes is put back on a PF that nobody speaks of.
+        let owed = observed.pf(pf).and_then(|pf| pf.saved_autoprobe);
+        if matches!(step.change, Change::SetAutoprobe { to, .. } if Some(to) == owed) {
+            return Ok(());
+        }
         return Err(format!("`{step}` touches a PF that no policy binds"));
     };
     let entry = &desired.documents[document].nics[entry];
@@ -153,7 +158,7 @@ fn check_reason(node: &SimNode, desired: &Desired, object: &Object, reason: Reas
         Reason::IommuGroupShared => sim.vfs.values().any(|vf| !vf.group_peers.is_empty()),
         Reason::DriverMissing => {
             // Without a profile and with autoprobe off nobody knows what to bind.
-            let nameless = sim.family == Family::Generic && !sim.autoprobe;
+            let nameless = !sim.autoprobe;
             nameless || entry.groups.iter().any(|group| !kernel.node.driver_loaded(&driver(group)))
         }
         Reason::ExternallyManaged => entry.externally_managed,
