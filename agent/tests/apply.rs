@@ -226,7 +226,7 @@ fn a_stop_leaves_the_rest_untried_and_the_next_apply_converges() {
         .filter(|step| step.outcome == Outcome::Skipped { because: "stopped by SIGINT".to_owned() });
     assert!(skipped.count() > 3);
     assert_eq!(report::exit(&carried.report), Exit::Differs);
-    let mut rest = Stoppable { node: node.node, stop: Stop::default() };
+    let mut rest = Stoppable::new(node.node, Stop::default());
     let (rest, _) = apply(&mut rest, &wish);
     assert_eq!(report::exit(&rest.report), Exit::Ok, "{:#?}", rest.report);
 }

@@ -8,7 +8,7 @@ use crate::id::Object;
 use crate::observed::Observed;
 use crate::plan::{Plan, plan};
 use crate::profile::Profiles;
-use crate::step::Step;
+use crate::step::{Change, Step};
 
 /// A node: the only trait over the system. If `run` holds an interesting `if`, it belongs in [`plan`].
 pub trait Node {
@@ -109,7 +109,8 @@ pub fn run_steps<N: Node>(node: &mut N, plan: &Plan, tell: &mut dyn FnMut(Progre
     for group in plan.steps.chunk_by(|earlier, step| step.joins(earlier)) {
         let Some(first) = group.first() else { continue };
         let position = reports.len() + 1;
-        let hindered = reports.iter().find(|earlier| hinders(earlier, first));
+        let hindered =
+            reports.iter().find(|earlier| hinders(earlier, first)).filter(|_| !puts_back(&reports, first));
         let outcome = match hindered {
             Some(earlier) => Outcome::Skipped { because: because(earlier) },
             None => {
@@ -153,6 +154,17 @@ fn hinders(earlier: &StepReport, step: &Step) -> bool {
     failed && (for_all || earlier.step.object.goes_with(&step.object))
 }
 
+/// Whether a step puts back what an earlier one of the same run changed for a while: autoprobe around the making of VFs.
+/// That is owed even after a failure in between; VFs that somebody else makes would be bound by no driver, silently.
+fn puts_back(reports: &[StepReport], step: &Step) -> bool {
+    let Change::SetAutoprobe { from: now, to: before } = step.change else { return false };
+    reports.iter().any(|earlier| {
+        earlier.step.object == step.object
+            && earlier.outcome == Outcome::Done
+            && earlier.step.change == Change::SetAutoprobe { from: before, to: now }
+    })
+}
+
 fn because(earlier: &StepReport) -> String {
     format!("`{}` failed before", earlier.step)
 }
@@ -172,4 +184,50 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::Disruption;
+
+    /// Fails when the number of VFs is to be set.
+    struct NoVfs(Vec<&'static str>);
+
+    impl Node for NoVfs {
+        type Error = std::io::Error;
+
+        fn observe(&mut self) -> Result<Observed, std::io::Error> {
+            Ok(Observed::default())
+        }
+
+        fn run(&mut self, step: &Step) -> Result<(), RunError<std::io::Error>> {
+            self.0.push(step.change.action());
+            match step.change.action() {
+                "set-num-vfs" => Err(RunError::Failed(std::io::Error::other("no space left"))),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    #[test]
+    fn autoprobe_is_put_back_after_a_failure_and_nothing_else_is_tried() {
+        let step = |change| Step {
+            object: "0000:01:00.0".parse().unwrap(),
+            change,
+            disruption: Disruption::None,
+            force: false,
+        };
+        let steps = vec![
+            step(Change::SetAutoprobe { from: true, to: false }),
+            step(Change::SetNumVfs { from: 0, to: 4 }),
+            step(Change::SetAutoprobe { from: false, to: true }),
+            step(Change::SetPfMtu { from: 9000, to: 1500 }),
+        ];
+        let mut node = NoVfs(Vec::new());
+        let plan = Plan { steps, ..Plan::default() };
+        let reports = run_steps(&mut node, &plan, &mut |_| {});
+        assert_eq!(node.0, ["set-autoprobe", "set-num-vfs", "set-autoprobe"]);
+        assert!(matches!(reports[3].outcome, Outcome::Skipped { .. }));
+    }
 }

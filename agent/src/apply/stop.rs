@@ -1,12 +1,13 @@
 //! When to stop between two steps: on SIGINT, on SIGTERM, or when the time is over. Every prefix of a plan is a safe
 //! place to stop, so nothing is undone.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
-use portwright_core::{Observed, Step};
+use portwright_core::{Change, Object, Observed, Step};
 use portwright_host::deadline::Deadline;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,13 +60,29 @@ impl Stop {
     }
 }
 
-/// A node on which no step begins once there is a reason to stop.
+/// A node on which no step begins once there is a reason to stop, but for those that put autoprobe back: VFs that
+/// somebody else makes later would be bound by no driver.
 #[derive(Debug)]
 pub struct Stoppable<N> {
     /// The node.
     pub node: N,
     /// When to stop.
-    pub stop: Stop,
+    stop: Stop,
+    /// Changes of autoprobe that were made and not put back yet, by PF.
+    owed: BTreeMap<Object, Change>,
+}
+
+impl<N> Stoppable<N> {
+    /// Lets steps through to the node until there is a reason to stop.
+    pub fn new(node: N, stop: Stop) -> Stoppable<N> {
+        Stoppable { node, stop, owed: BTreeMap::new() }
+    }
+
+    /// Whether a step puts back what an earlier one changed for a while.
+    fn is_owed(&self, step: &Step) -> bool {
+        let Change::SetAutoprobe { from, to } = step.change else { return false };
+        self.owed.get(&step.object) == Some(&Change::SetAutoprobe { from: to, to: from })
+    }
 }
 
 impl<N: Node> Node for Stoppable<N> {
@@ -76,10 +93,17 @@ impl<N: Node> Node for Stoppable<N> {
     }
 
     fn run(&mut self, step: &Step) -> Result<(), RunError<N::Error>> {
-        match self.stop.reason() {
-            Some(because) => Err(RunError::Stopped { because }),
-            None => self.node.run(step),
+        let owed = self.is_owed(step);
+        if let Some(because) = self.stop.reason().filter(|_| !owed) {
+            return Err(RunError::Stopped { because });
         }
+        self.node.run(step)?;
+        if owed {
+            self.owed.remove(&step.object);
+        } else if let Change::SetAutoprobe { .. } = step.change {
+            self.owed.insert(step.object.clone(), step.change.clone());
+        }
+        Ok(())
     }
 
     fn run_together(&mut self, steps: &[Step]) -> Result<(), RunError<N::Error>> {
@@ -93,7 +117,7 @@ impl<N: Node> Node for Stoppable<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portwright_core::{Change, Disruption};
+    use portwright_core::Disruption;
 
     /// Counts the steps that reach it.
     #[derive(Debug, Default)]
@@ -118,15 +142,32 @@ mod tests {
         let object = "0000:01:00.0".parse().unwrap();
         let step = Step { object, change, disruption: Disruption::None, force: false };
 
-        let mut in_time = Stoppable { node: Counting::default(), stop: Stop::default() };
+        let mut in_time = Stoppable::new(Counting::default(), Stop::default());
         assert!(in_time.run(&step).is_ok());
         assert_eq!(in_time.node.0, 1);
 
         let deadline = Some((Deadline::after(Duration::ZERO), 0));
         let stop = Stop { deadline, ..Stop::default() };
-        let mut late = Stoppable { node: Counting::default(), stop };
+        let mut late = Stoppable::new(Counting::default(), stop);
         let because = late.run(&step).unwrap_err().to_string();
         assert!(because.contains("--timeout"), "{because}");
         assert_eq!(late.node.0, 0);
+    }
+
+    #[test]
+    fn autoprobe_is_put_back_even_after_a_signal() {
+        let object: Object = "0000:01:00.0".parse().unwrap();
+        let step = |from: bool| Step {
+            object: object.clone(),
+            change: Change::SetAutoprobe { from, to: !from },
+            disruption: Disruption::None,
+            force: false,
+        };
+        let mut node = Stoppable::new(Counting::default(), Stop::default());
+        assert!(node.run(&step(true)).is_ok());
+        assert!(node.stop.signalled.set("SIGTERM").is_ok());
+        assert!(node.run(&step(false)).is_ok(), "what was switched off is switched on again");
+        assert!(node.run(&step(true)).is_err(), "but nothing new begins");
+        assert_eq!(node.node.0, 2);
     }
 }

@@ -34,7 +34,7 @@ pub fn run(global: &Global, arguments: &ApplyArgs) -> Result<Exit, CliError> {
     let node = WholeNode::new(node.map_err(CliError::of_host)?, switch.map_err(CliError::of_ovs)?);
     let node = Hinting::new(node, NodeError::hint);
     let stop = Stop::on_signals(arguments.timeout).map_err(|source| CliError::Signals { source })?;
-    let mut node = Stoppable { node, stop };
+    let mut node = Stoppable::new(node, stop);
     let wish = Wish { desired: &desired, profiles: &profiles };
     let mut operator = Operator { format: global.output, teller: None };
     let carried = carry_out(&mut node, &wish, &mut operator)?;

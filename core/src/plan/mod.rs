@@ -121,6 +121,10 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
         plan.blocked.append(&mut findings.blocked);
         plan.unknown.append(&mut findings.unknown);
     }
+    let bound: Vec<PciAddress> = bindings.bound.iter().map(|(pf, _)| pf.address).collect();
+    for pf in observed.pfs.iter().filter(|pf| !bound.contains(&pf.address)) {
+        put_back(pf, &mut plan);
+    }
     add_udev_rule(&context, &mut plan);
     ovs::plan_ovs(&context, desired, &mut plan);
     plan
@@ -132,6 +136,22 @@ pub(crate) fn bound<'a>(
     desired: &'a Desired,
 ) -> impl Iterator<Item = (&'a Pf, &'a Document, &'a NicEntry)> {
     bind::bind(observed, desired).bound.into_iter().map(|(pf, bound)| (pf, bound.document, bound.entry))
+}
+
+/// Plans what an interrupted run owes to a PF that no policy speaks of any more.
+fn put_back(pf: &Pf, plan: &mut Plan) {
+    if let (Some(to), Some(from), None) = (pf.saved_autoprobe, pf.autoprobe.known().copied(), &pf.stuck)
+        && from != to
+    {
+        let (object, change) = (Object::Pci(pf.address), Change::SetAutoprobe { from, to });
+        plan.steps.push(Step { object: object.clone(), change, disruption: Disruption::None, force: false });
+        plan.subjects.push(Subject {
+            object,
+            heading: format!("{}  (in no policy)", pf.name.as_deref().unwrap_or("no netdev")),
+            policy: String::new(),
+            notes: vec!["an earlier run was interrupted before it had put this back".to_owned()],
+        });
+    }
 }
 
 /// Puts the udev rule before the first creation of VFs.
