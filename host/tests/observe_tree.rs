@@ -597,7 +597,41 @@ fn a_huge_table_does_not_exhaust_memory() {
     .unwrap();
     // Sparse: it has no blocks on disk.
     huge.set_len(1 << 40).unwrap();
-    only_problem(&observe(&folder), "node", "is larger than");
+    let observed = observe(&folder);
+    only_problem(&observed, "node", "is larger than");
+    // Who is connected over which port is not known then.
+    assert!(matches!(&observed.management.sight, Sight::Partial { why } if why.contains("proc/net/tcp")));
+}
+
+#[test]
+#[cfg(target_endian = "little")]
+fn the_management_path_of_a_tree_comes_from_its_tables() {
+    let (folder, tree) = node();
+    let titles = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT";
+    tree.file(
+        "proc/net/route",
+        format!(
+            "{titles}\nens2f0 00000000 010200C0 0003 0 0 0 00000000 0 0 0\nens2f0 000200C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n\
+             ens1f0 000A000A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"
+        ),
+    )
+    .unwrap();
+    let local = |address: &str| format!("  |-- {address}\n     /32 host LOCAL\n");
+    tree.file("proc/net/fib_trie", format!("Local:\n{}{}", local("192.0.2.2"), local("10.0.10.5"))).unwrap();
+    tree.file("proc/net/if_inet6", "fe800000000000005054005454000001 02 40 20 80 ens1f0v0\n").unwrap();
+    tree.file("proc/net/tcp", "  sl\n 0: 050A000A:A0F2 010A000A:00B3 01 0:0\n").unwrap();
+    let observed = observe(&folder);
+    assert_eq!(problems(&observed), [] as [String; 0]);
+    assert_eq!(observed.management.sight, Sight::Complete);
+    let addresses = |name: &str| observed.link(name).unwrap().addresses.clone();
+    assert_eq!(addresses("ens2f0"), ["192.0.2.2".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(addresses("ens1f0"), ["10.0.10.5".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(addresses("ens1f0v0"), [] as [std::net::IpAddr; 0]);
+    assert_eq!(observed.link("ens1f0v0").unwrap().link_local.len(), 1);
+    let path = portwright_core::management::management_path(&observed);
+    assert!(path.why(OTHER_PF.parse().unwrap()).unwrap().contains("default route"));
+    assert!(path.why(PF.parse().unwrap()).unwrap().contains("BGP"));
+    assert_eq!(path.why(vf(0).parse().unwrap()), None);
 }
 
 #[test]

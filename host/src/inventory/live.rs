@@ -160,3 +160,48 @@ fn pci(address: PciAddress) -> Object {
 fn tell(problems: &mut Vec<Problem>, object: Object, error: &NetlinkError) {
     problems.push(Problem { object, reason: chain(error) });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_get_what_only_netlink_tells() {
+        let raw = |ifindex, name: &str, kind: Option<&str>, lower, master| RawLink {
+            ifindex,
+            name: name.to_owned(),
+            kind: kind.map(str::to_owned),
+            lower,
+            master,
+            ..RawLink::default()
+        };
+        let raws = [
+            raw(2, "eth0", None, None, Some(3)),
+            raw(3, "bond0", Some("bond"), None, None),
+            raw(4, "bond0.5", Some("vlan"), Some(3), None),
+            raw(5, "renamed", Some("dummy"), None, None),
+        ];
+        let live = Live { links: raws.into_iter().map(|raw| (raw.ifindex, raw)).collect(), unread: None };
+        let link = |ifindex, name: &str| Link { ifindex, name: name.to_owned(), ..Link::default() };
+        let guessed = Link { kind: Some("openvswitch".to_owned()), ..link(4, "bond0.5") };
+        let other = Link { kind: Some("tun".to_owned()), ..link(5, "tap0") };
+        let mut links = [link(2, "eth0"), link(3, "bond0"), guessed, other];
+        live.improve_links(&mut links);
+        let [eth0, bond0, vlan, other] = links;
+        assert_eq!((eth0.kind, eth0.master.as_deref()), (None, Some("bond0")));
+        assert_eq!(bond0.kind.as_deref(), Some("bond"));
+        assert_eq!((vlan.kind.as_deref(), vlan.lowers), (Some("vlan"), vec!["bond0".to_owned()]));
+        // An index that has another name by now is another link.
+        assert_eq!(other.kind.as_deref(), Some("tun"));
+    }
+
+    #[test]
+    fn the_running_hosts_links_are_named_and_placed() {
+        let live = Live::read();
+        let mut evidence = Evidence::default();
+        live.improve(&mut evidence);
+        assert_eq!(evidence.unread, [] as [String; 0]);
+        assert!(live.links.values().any(|link| link.name == "lo"));
+        assert!(evidence.addresses.keys().all(|name| live.links.values().any(|link| link.name == *name)));
+    }
+}

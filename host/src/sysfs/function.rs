@@ -115,7 +115,6 @@ pub(crate) fn read(dir: &mut Dir<'_>, role: Role, locks: Locks) -> RawFunction {
     if let Err(error) = dir.scan(|name, kind| has.note(name, kind)) {
         function.reasons.add(&error);
     }
-    has.driver_override &= locks == Locks::None;
     // A `virtfn` link that points to something without a `physfn` is no reason to read less of it.
     let role = if has.physfn { role } else { Role::Any };
     if role == Role::VfOfKnownPf {
@@ -130,6 +129,7 @@ pub(crate) fn read(dir: &mut Dir<'_>, role: Role, locks: Locks) -> RawFunction {
         function.iommu_group = group(dir, reasons);
     }
     function.is_vf |= has.physfn;
+    has.driver_override &= function.is_vf && locks == Locks::None;
     // A root complex shows the file, with 0, on every function with the capability.
     if has.total_vfs {
         let total = dir.parsed("sriov_totalvfs", "a number of VFs", parse::decimal);

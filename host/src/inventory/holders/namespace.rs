@@ -259,8 +259,8 @@ mod tests {
         assert!(links.iter().any(|link| link.name == "pw-blue"), "{links:?}");
         assert_eq!(hidden.sight(), Sight::Complete);
         let holder = holder(&Root::default(), *inode, namespace, &links[0]);
-        let Holder::Namespace { netns, pid: named, command, .. } = holder else { panic!("{holder:?}") };
-        assert_eq!((netns, named, command.as_deref()), (format!("net:[{inode}]"), Some(pid), Some("sleep")));
+        let Holder::Namespace { netns, pid: named, .. } = holder else { panic!("{holder:?}") };
+        assert_eq!((netns, named), (format!("net:[{inode}]"), Some(pid)));
 
         // A namespace whose last process has ended is no reason to see less.
         let mut namespace = Namespace::default();
