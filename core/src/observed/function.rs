@@ -161,6 +161,10 @@ pub struct RememberedVf {
     /// Netdev MTU in bytes.
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// Since then somebody was seen to hold the VF, or its netdev was seen to be away. Only then is anything put back: what
+    /// differs on a VF that nobody had is udevd's or the administrator's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub away: bool,
 }
 
 /// VF attributes that belong to the PF's driver (`ip link show dev PF` prints them).

@@ -165,6 +165,7 @@ impl SimNode {
                         name: netdev.name.clone(),
                         mac: Some(netdev.mac),
                         mtu: Some(netdev.mtu),
+                        away: false,
                     }),
                     None => self.state_dir.remembered.get(&reference).filter(|_| !idle).cloned(),
                 };

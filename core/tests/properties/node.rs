@@ -241,6 +241,7 @@ fn history(choices: &mut Choices<'_>, node: &mut SimNode, pf: PciAddress) {
                     name: netdev.name.clone(),
                     mac: Some(netdev.mac),
                     mtu: Some(netdev.mtu),
+                    away: false,
                 });
             }
         }

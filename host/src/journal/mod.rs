@@ -178,7 +178,7 @@ impl Journal {
             for vf in &pf.vfs {
                 if let (Some(netdev), true) = (vf.netdevs.first(), vf.holders.is_empty()) {
                     let (name, mtu) = (netdev.name.clone(), netdev.mtu.known().copied());
-                    vfs.insert(vf.index, RememberedVf { name, mac: netdev.mac, mtu });
+                    vfs.insert(vf.index, RememberedVf { name, mac: netdev.mac, mtu, away: false });
                 }
             }
             record.last_good = Some(Record::settled(pf));
