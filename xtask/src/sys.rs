@@ -160,6 +160,19 @@ pub(crate) fn walk(path: &Path, skip: &[&str]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Takes a lock file; waits, saying so, while another process has it. Dropping the file gives it back.
+pub(crate) fn lock(path: &Path) -> Result<std::fs::File> {
+    if let Some(parent) = path.parent() {
+        make_dir(parent)?;
+    }
+    let file = std::fs::File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
+    if file.try_lock().is_err() {
+        say(&format!("waiting for another process that has locked {}", path.display()));
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
 /// Seconds with one digit, for progress lines.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())

@@ -104,6 +104,8 @@ struct Rig {
     initramfs: PathBuf,
     guest: PathBuf,
     accelerator: Accelerator,
+    /// Two runs at once would overwrite each other's image and logs.
+    _lock: Option<std::fs::File>,
 }
 
 impl Rig {
@@ -114,11 +116,13 @@ impl Rig {
         let lab = folder()?;
         if args.list {
             let kernel = Kernel { release: String::new(), lab };
-            return Ok(Self { kernel, initramfs: PathBuf::new(), guest, accelerator: Accelerator::Tcg });
+            let accelerator = Accelerator::Tcg;
+            return Ok(Self { kernel, initramfs: PathBuf::new(), guest, accelerator, _lock: None });
         }
         if !setup::run(false)? {
             bail!("the lab cannot run without what is listed above");
         }
+        let lock = Some(sys::lock(&lab.join("lock"))?);
         let kernel = kernel::provide(&lab)?;
         let module = netdevsim::provide(&kernel)?;
         let mut binaries = binaries;
@@ -128,7 +132,7 @@ impl Rig {
         let initramfs = initramfs::write(&kernel, &contents)?;
         let accelerator = qemu::accelerator(&kernel, &initramfs, &boots::PROBE)?;
         sys::say(&format!("lab: Linux {} on {}", kernel.release, accelerator.name()));
-        Ok(Self { kernel, initramfs, guest, accelerator })
+        Ok(Self { kernel, initramfs, guest, accelerator, _lock: lock })
     }
 
     /// The names that a boot is expected to report; those left out because they are long go to the summary.
