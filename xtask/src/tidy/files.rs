@@ -52,7 +52,7 @@ fn check_file(path: &str, text: &str) -> Vec<String> {
         return problems;
     }
     let lines = text.lines().count();
-    if path.ends_with("/main.rs") && lines > MAIN_LINES {
+    if path.ends_with("src/main.rs") && lines > MAIN_LINES {
         problems.push(format!("{path}: {lines} lines, a main.rs has at most {MAIN_LINES}"));
     }
     let first =

@@ -6,12 +6,15 @@ use std::collections::BTreeSet;
 /// Fixture folders whose nearest README does not say it.
 pub(super) fn check(files: &Files) -> Vec<String> {
     let folders: BTreeSet<String> = files.keys().filter_map(|path| fixture_folder(path)).collect();
-    let says = |folder: &str| files.get(&format!("{folder}/README.md")).is_some_and(|text| says_origin(text));
+    let says = |folder: &str| {
+        let readme = |name| files.get(&format!("{folder}/{name}"));
+        [readme("README.md"), readme("README.txt")].into_iter().flatten().any(|text| says_origin(text))
+    };
     folders
         .into_iter()
         .filter(|folder| !ancestors(folder).any(says))
         .map(|folder| {
-            format!("{folder}: no README.md here or above says whether it was captured or written by hand")
+            format!("{folder}: no README here or above says whether it was captured or written by hand")
         })
         .collect()
 }
@@ -53,6 +56,7 @@ mod tests {
         assert_eq!(check(&files(&[a, ("tests/README.md", "captured")])).len(), 1, "too far up");
         assert!(check(&files(&[a, ("tests/fixtures/README.md", "All written by hand.")])).is_empty());
         assert!(check(&files(&[a, ("tests/fixtures/a/README.md", "Captured on 6.12.")])).is_empty());
+        assert!(check(&files(&[a, ("tests/fixtures/a/README.txt", "Written by hand.")])).is_empty());
         assert_eq!(check(&files(&[a, ("tests/fixtures/a/README.md", "Nice.")])).len(), 1);
         assert!(check(&files(&[("src/x.rs", "")])).is_empty());
     }

@@ -16,7 +16,6 @@ const FORBIDDEN: &[&str] = &[
     concat!("files.python", "hosted.org"),
     concat!("/wo", "rk/"),
     concat!("../sha", "red"),
-    concat!("/ho", "me/"),
 ];
 /// Written by cargo.
 const EXEMPT: &[&str] = &["Cargo.lock"];
@@ -54,7 +53,7 @@ mod tests {
             assert_eq!(check(&files).len(), 1, "{word}");
         }
         let files =
-            Files::from([("a.rs".to_owned(), concat!("tests/wo", "rk/x and net/ho", "me/y").to_owned())]);
+            Files::from([("a.rs".to_owned(), concat!("tests/wo", "rk/x and my-wo", "rk/y").to_owned())]);
         assert!(check(&files).is_empty());
     }
 }
