@@ -4,4 +4,6 @@
 
 pub mod apiserver;
 pub mod fuzz;
+pub mod kubelet;
 pub mod lab;
+pub mod tree;
