@@ -1,6 +1,6 @@
 //! The real node: [`Node`] over kernel, netlink and devlink.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use portwright_core::observed::Pf;
 use portwright_core::profile::Profile;
 use portwright_core::{Change, Object, Observed, PciAddress, Profiles, Step};
 
-use crate::child::{ChildError, Claim, Command, Launcher, Refusal, Writer, claimed};
+use crate::child::{ChildError, Claim, Command, Launcher, Refusal, Writer, busy, claimed};
 use crate::deadline::Deadline;
 use crate::inventory::Observer;
 use crate::journal::{Journal, JournalError};
@@ -185,10 +185,17 @@ impl HostNode {
         }
     }
 
-    /// A PF on which a write has not returned, if there is one.
+    /// A PF on which a write has not returned, if there is one. The PF itself may have gone; its write still waits then.
     fn any_stuck(&mut self) -> Option<(PciAddress, String)> {
-        let addresses: Vec<PciAddress> = self.seen.pfs.iter().map(|pf| pf.address).collect();
-        addresses.into_iter().find_map(|pf| Some((pf, self.stuck(pf)?)))
+        let mut pfs: BTreeSet<PciAddress> = self.stuck.keys().copied().collect();
+        pfs.extend(stuck::marked(self.root()));
+        let known = pfs.into_iter().find_map(|pf| Some((pf, self.stuck(pf)?)));
+        known.or_else(|| busy(self.root(), &self.own_writers()).into_iter().next())
+    }
+
+    /// PFs whose writer is ours and has nothing to do at the moment: between steps, none has.
+    fn own_writers(&self) -> BTreeSet<PciAddress> {
+        self.writers.keys().copied().collect()
     }
 
     /// Why a PF is stuck; a mark whose process has gone is taken away.
@@ -217,7 +224,10 @@ impl HostNode {
     }
 
     fn look_at_all(&mut self) -> Result<Observed, HostError> {
-        let mut observed = self.observer.observe().map_err(|source| HostError::Observe { source })?;
+        let mut observed = self
+            .observer
+            .observe_beside(&self.own_writers())
+            .map_err(|source| HostError::Observe { source })?;
         if let Some(supplement) = &mut self.supplement {
             supplement(&mut observed);
         }

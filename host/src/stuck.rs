@@ -67,6 +67,12 @@ pub fn look(root: &Root, pf: PciAddress) -> Option<String> {
     }
 }
 
+/// PFs with a mark, also of ones that are not there any more: their write hangs all the same.
+pub(crate) fn marked(root: &Root) -> Vec<PciAddress> {
+    let names = root.names(FOLDER).unwrap_or_default();
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
 /// Takes the mark away once its process has gone. Returns whether the PF is free.
 pub fn clear(root: &Root, pf: PciAddress) -> Result<bool, WriteError> {
     if look(root, pf).is_some() {

@@ -4,6 +4,7 @@
 //! the writer itself holds a lock on `/run/portwright/writers/<pf>`: the file is its standard error, and the lock goes when
 //! the process does. Who comes next waits for it, and if that takes too long, the PF is stuck.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +17,8 @@ use portwright_core::PciAddress;
 use crate::root::Root;
 use crate::write::{self, WriteError};
 
+/// Who only looks whether a claim is held keeps it from nobody for longer than this.
+const GLANCE: Duration = Duration::from_secs(1);
 /// Folder of the files, below the host's root.
 const FOLDER: &str = "run/portwright/writers";
 
@@ -49,7 +52,7 @@ impl Claim {
         match file.try_lock() {
             Ok(()) => Ok(Claim { file }),
             Err(TryLockError::Error(source)) => Err(fail(source)),
-            Err(TryLockError::WouldBlock) => match wait(file, within) {
+            Err(TryLockError::WouldBlock) => match wait(file, within.max(GLANCE)) {
                 Some(locked) => locked.map(|file| Claim { file }).map_err(fail),
                 None => Err(Refusal::Held { pid: read_pid(root, pf) }),
             },
@@ -73,6 +76,29 @@ impl Claim {
 pub(crate) fn claimed(root: &Root) -> Vec<PciAddress> {
     let names = root.names(FOLDER).unwrap_or_default();
     names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// PFs that a writer which is none of `own` may be writing to, and what to say of each. Whatever takes a lock of the kernel
+/// is not asked of such a PF: it would wait as long as the write does.
+pub(crate) fn busy(root: &Root, own: &BTreeSet<PciAddress>) -> BTreeMap<PciAddress, String> {
+    let others = claimed(root).into_iter().filter(|pf| !own.contains(pf));
+    others.filter_map(|pf| Some((pf, held(root, pf)?))).collect()
+}
+
+/// Who has the claim on a PF, in words. Looking takes a shared lock for a moment.
+fn held(root: &Root, pf: PciAddress) -> Option<String> {
+    match File::open(root.join(FOLDER).join(pf.to_string())) {
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => None,
+            Err(TryLockError::WouldBlock) => Some(read_pid(root, pf).map_or_else(
+                || "a writer is at work".to_owned(),
+                |pid| format!("a writer is at work, process {pid}"),
+            )),
+            Err(TryLockError::Error(error)) => Some(format!("a writer may be at work: {error}")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("a writer may be at work: {error}")),
+    }
 }
 
 fn read_pid(root: &Root, pf: PciAddress) -> Option<u32> {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use portwright_core::desired::EswitchMode;
 
-pub(crate) use claim::{Claim, Refusal, claimed};
+pub(crate) use claim::{Claim, Refusal, busy, claimed};
 pub use serve::child_main;
 pub use writer::{Launcher, Writer};
 

@@ -183,10 +183,16 @@ fn virtual_function(index: u16, address: PciAddress, raw: &RawFunction, groups: 
 }
 
 /// Reads which driver each VF is pinned to, on a running host. That takes the VF's lock. A write that hangs because
-/// somebody holds the VF keeps that lock, so VFs that are held, may be held or belong to a PF with such a write are left out.
-pub(crate) fn read_overrides(root: &Root, pfs: &mut [Pf], sight: &Sight, problems: &mut Vec<Problem>) {
+/// somebody holds the VF keeps that lock, so VFs that are held, may be held or belong to a `locked` PF are left out.
+pub(crate) fn read_overrides(
+    root: &Root,
+    pfs: &mut [Pf],
+    locked: &BTreeSet<PciAddress>,
+    sight: &Sight,
+    problems: &mut Vec<Problem>,
+) {
     let for_user_space = |driver: &str| driver.contains("vfio") || driver.contains("uio");
-    for pf in pfs.iter_mut().filter(|pf| pf.stuck.is_none()) {
+    for pf in pfs.iter_mut().filter(|pf| !locked.contains(&pf.address)) {
         for vf in &mut pf.vfs {
             let with_kernel = vf.driver.as_deref().is_some_and(|driver| !for_user_space(driver));
             let held = vf.holders.iter().any(|holder| matches!(holder, Holder::File { .. }));

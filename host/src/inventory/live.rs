@@ -114,8 +114,8 @@ impl Live {
 }
 
 /// Asks devlink for the e-switch mode of each PF. A write that hangs may keep the lock of the PF's devlink, so such a PF is
-/// not asked.
-pub(crate) fn eswitch_modes(pfs: &mut [Pf], problems: &mut Vec<Problem>) {
+/// among those `locked`, which are not asked.
+pub(crate) fn eswitch_modes(pfs: &mut [Pf], locked: &BTreeSet<PciAddress>, problems: &mut Vec<Problem>) {
     let mut devlink = match Devlink::open() {
         Ok(Some(devlink)) => devlink,
         // A kernel without devlink has no e-switch modes either.
@@ -128,7 +128,7 @@ pub(crate) fn eswitch_modes(pfs: &mut [Pf], problems: &mut Vec<Problem>) {
             return;
         }
     };
-    for pf in pfs.iter_mut().filter(|pf| pf.stuck.is_none()) {
+    for pf in pfs.iter_mut().filter(|pf| !locked.contains(&pf.address)) {
         match devlink.eswitch_mode(&Handle::from(pf.address)) {
             Ok(mode) => pf.eswitch = mode,
             Err(error) => tell(problems, pci(pf.address), &error),

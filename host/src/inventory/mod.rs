@@ -13,10 +13,10 @@ mod management;
 mod node;
 mod representor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use portwright_core::observed::{Holder, Observed, Problem, Sight};
+use portwright_core::observed::{Holder, Observed, Pf, Problem, Sight};
 use portwright_core::{Object, PciAddress};
 
 use self::children::Children;
@@ -68,6 +68,11 @@ impl Observer {
 
     /// Looks once.
     pub fn observe(&self) -> Result<Observed, ObserveError> {
+        self.observe_beside(&BTreeSet::new())
+    }
+
+    /// Looks once, knowing that the writers of `own` are the caller's and have nothing to do.
+    pub(crate) fn observe_beside(&self, own: &BTreeSet<PciAddress>) -> Result<Observed, ObserveError> {
         let root = &self.root;
         let mut problems: Vec<Problem> = Vec::new();
         let mut functions = functions::scan(root, self.locks(), &mut problems)?;
@@ -88,9 +93,10 @@ impl Observer {
         }
         // Which PFs a write hangs on is known before anything is asked that could wait for the same lock.
         crate::journal::recall(root, &self.state_dir, &mut pfs, &mut problems);
+        let locked = locked(root, &pfs, own, &mut problems);
         if self.live {
             live::vf_attributes(&mut pfs, &mut problems);
-            live::eswitch_modes(&mut pfs, &mut problems);
+            live::eswitch_modes(&mut pfs, &locked, &mut problems);
         }
         let extra = extra::read(root, &functions, &children, &mut problems);
         let mut node = node::facts(root, &mut problems);
@@ -98,7 +104,7 @@ impl Observer {
         holders.give(&mut pfs);
         node.sight = holders.sight;
         if self.live {
-            functions::read_overrides(root, &mut pfs, &node.sight, &mut problems);
+            functions::read_overrides(root, &mut pfs, &locked, &node.sight, &mut problems);
         }
         evidence.management.node_addresses = holders.node_addresses;
         evidence.unread.extend(holders.without_kubelet);
@@ -133,6 +139,24 @@ impl Observer {
         let live = self.live.then(Live::read);
         Ok(holders::read(&self.root, &functions, &children, live.as_ref()).into_parts())
     }
+}
+
+/// PFs whose locks a write may hold: one that is stuck, or that of another process.
+fn locked(
+    root: &Root,
+    pfs: &[Pf],
+    own: &BTreeSet<PciAddress>,
+    problems: &mut Vec<Problem>,
+) -> BTreeSet<PciAddress> {
+    let mut locked: BTreeSet<PciAddress> =
+        pfs.iter().filter(|pf| pf.stuck.is_some()).map(|pf| pf.address).collect();
+    for (pf, who) in crate::child::busy(root, own) {
+        if locked.insert(pf) && pfs.iter().any(|known| known.address == pf) {
+            let reason = format!("{who}: its e-switch mode and its VFs' driver_override are not read");
+            problems.push(Problem { object: Object::Pci(pf), reason });
+        }
+    }
+    locked
 }
 
 /// Gives a text to the parsers of this module, for [`crate::fuzz`].

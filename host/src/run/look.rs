@@ -72,13 +72,6 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// `driver_override`.
-    pub(crate) fn driver_override(&self, address: PciAddress) -> Checked<Option<String>> {
-        let text = self.function(address)?.attribute("driver_override");
-        text.map(|text| (!text.is_empty() && text != "(null)").then_some(text))
-            .or_else(|source| unreadable(address, source))
-    }
-
     /// The netdev of a function in this network namespace: the port's own, not a representor's.
     pub(crate) fn netdev(&self, address: PciAddress) -> Checked<Option<RawLink>> {
         let function = self.function(address)?;

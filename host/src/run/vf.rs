@@ -35,12 +35,11 @@ pub(super) fn rebind(node: &mut HostNode, vf: VfRef, to: &DriverTarget) -> Done 
     bind(node, vf, to)
 }
 
-/// Unbinds the VF and binds it to the same driver; an override that is set stays.
+/// Unbinds the VF and binds it to the same driver. It is the kernel's own for the device, which needs no override to stay:
+/// one that is set is not asked for, because reading it waits for whoever holds the VF's lock.
 pub(super) fn reprobe(node: &mut HostNode, vf: VfRef, driver: &str) -> Done {
-    let address = address(node, vf)?;
-    let pinned = unless_stale(Object::Vf(vf), node.look().driver_override(address))?.is_some();
     unbind(node, vf)?;
-    bind(node, vf, &DriverTarget::Named { driver: driver.to_owned(), keep_override: pinned })
+    bind(node, vf, &DriverTarget::Named { driver: driver.to_owned(), keep_override: false })
 }
 
 /// Override, probe, read back; the override goes where it is not to stay, so that other tools can bind the VF, too.

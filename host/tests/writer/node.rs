@@ -16,6 +16,7 @@ use portwright_core::drive::{Node, RunError, chain};
 use portwright_core::observed::Holder;
 use portwright_core::step::DriverTarget;
 use portwright_core::{Change, Disruption, Object, PciAddress, Profiles, Step, VfRef, udev_rule};
+use portwright_host::inventory::Observer;
 use portwright_host::node::HostNode;
 use portwright_host::root::Root;
 use portwright_host::run::HostError;
@@ -248,12 +249,31 @@ fn a_write_that_hangs_is_one_pfs_trouble() {
     let error = failure(node.run(&on_pf(OTHER, Change::SetNumVfs { from: 0, to: 4 })));
     assert!(matches!(&error, HostError::Stuck { pf, .. } if *pf == address(PF)), "{error}");
     assert_eq!(bench.text(OTHER, "sriov_numvfs"), "never read\n");
+    // Other processes see the claim, also where the mark could not be written; this one does not need it either. That the
+    // PF itself has gone changes nothing: its write still waits.
+    fs::remove_file(bench.root().join("run/portwright/stuck").join(PF)).unwrap();
+    let beside = Observer::new(Root::new(bench.root()), false, bench.root().join("state"));
+    let told = |observer: &Observer| {
+        let problems = observer.observe().unwrap().problems;
+        problems.iter().any(|problem| problem.reason.starts_with("a writer is at work, process "))
+    };
+    assert!(told(&beside));
+    let there = bench.root().join(TreeBuilder::function_path(PF));
+    let aside = bench.root().join("removed");
+    fs::rename(&there, &aside).unwrap();
+    node.observe().unwrap();
+    let error = failure(node.run(&on_pf(OTHER, Change::SetNumVfs { from: 0, to: 4 })));
+    assert!(matches!(&error, HostError::Stuck { pf, .. } if *pf == address(PF)), "{error}");
+    fs::rename(&aside, &there).unwrap();
     // Once the write returns the PF is free again.
     let mut written = String::new();
     fs::File::open(&pipe).unwrap().read_to_string(&mut written).unwrap();
     assert_eq!(written, "4");
     assert!(node.wait_for_stuck(address(PF), Duration::from_secs(10)));
     node.run(&on_pf(PF, Change::SetAutoprobe { from: true, to: false })).unwrap();
+    // A writer without work is no reason to leave anything out for its own agent.
+    let problems = node.observe().unwrap().problems;
+    assert!(!problems.iter().any(|problem| problem.reason.contains("writer")), "{problems:?}");
 }
 
 /// Lets the VF be held from now on.
