@@ -11,9 +11,9 @@ use portwright_core::{Fact, Object, PciAddress, VfRef};
 
 use super::ObserveError;
 use super::representor::Representors;
-use crate::root::Root;
+use crate::root::{Dir, ReadError, Root};
 use crate::sysfs::Reasons;
-use crate::sysfs::function::{self, Locks, RawFunction, Role};
+use crate::sysfs::function::{self, Locks, RawFunction};
 
 /// Where PCI functions are listed.
 const DEVICES: &str = "sys/bus/pci/devices";
@@ -40,27 +40,71 @@ pub(crate) fn scan(
     };
     let listed = devices.scan(|name, _| names.push(String::from_utf8_lossy(name).into_owned()));
     listed.map_err(|source| ObserveError::Functions { source })?;
-    // A VF's number on the bus is above its PF's, so its PF comes first.
-    names.sort();
-    let mut functions = Functions::new();
-    let mut known_vfs = BTreeSet::new();
+    let mut addresses = Vec::with_capacity(names.len());
     for name in names {
-        let Ok(address) = name.parse::<PciAddress>() else {
-            let reason = format!("{} is not a PCI address", devices.path().join(&name).display());
-            problems.push(Problem { object: Object::Node, reason });
-            continue;
-        };
-        match devices.dir(&name) {
-            Ok(mut dir) => {
-                let role = if known_vfs.contains(&address) { Role::VfOfKnownPf } else { Role::Any };
-                let function = function::read(&mut dir, role, locks);
-                known_vfs.extend(function.vfs.iter().map(|(_, vf)| *vf));
+        match name.parse::<PciAddress>() {
+            Ok(address) => addresses.push((address, name)),
+            Err(_) => {
+                let reason = format!("{} is not a PCI address", devices.path().join(&name).display());
+                problems.push(Problem { object: Object::Node, reason });
+            }
+        }
+    }
+    let mut functions = Functions::new();
+    for (address, read) in read_all(&devices, &addresses, locks) {
+        match read {
+            Ok(function) => {
                 functions.insert(address, function);
             }
             Err(error) => problems.push(Problem { object: Object::Pci(address), reason: chain(&error) }),
         }
     }
+    settle_vfs(&devices, &mut functions);
     Ok(functions)
+}
+
+/// A function's address and the outcome of reading its folder.
+type Read = (PciAddress, Result<RawFunction, ReadError>);
+
+/// Reads the folders of all functions. Many are shared among a few threads: nearly all the time is spent in the kernel.
+fn read_all(devices: &Dir<'_>, addresses: &[(PciAddress, String)], locks: Locks) -> Vec<Read> {
+    /// Functions for which a thread of its own is worth while.
+    const SHARE: usize = 128;
+    const THREADS: usize = 4;
+    let read = |part: &[(PciAddress, String)]| -> Vec<Read> {
+        let one = |name: &str| devices.dir(name).map(|mut dir| function::read(&mut dir, locks));
+        part.iter().map(|(address, name)| (*address, one(name))).collect()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let share = addresses.len().div_ceil(threads).max(SHARE);
+    let Some((own, others)) = addresses.split_at_checked(share) else { return read(addresses) };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.chunks(share).map(|part| scope.spawn(move || read(part))).collect();
+        let mut all = read(own);
+        for other in others {
+            match other.join() {
+                Ok(part) => all.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    })
+}
+
+/// Tells VFs from what only looks like one: what a PF has is a VF even without a `physfn`, and what no PF has is read whole.
+fn settle_vfs(devices: &Dir<'_>, functions: &mut Functions) {
+    let known: BTreeSet<PciAddress> =
+        functions.values().flat_map(|function| &function.vfs).map(|(_, vf)| *vf).collect();
+    for (address, function) in functions.iter_mut() {
+        if known.contains(address) {
+            function.is_vf = true;
+        } else if function.is_vf {
+            match devices.dir(&address.to_string()) {
+                Ok(dir) => function::complete(&dir, function),
+                Err(error) => function.reasons.add(&error),
+            }
+        }
+    }
 }
 
 /// Puts PFs, VFs and other functions together.

@@ -11,6 +11,9 @@ use super::netdev::{self, Detail, RawNetdev};
 use super::{Reasons, parse};
 use crate::root::{Dir, EntryKind, ReadError};
 
+const CLASS: &str = "a PCI class such as `0x020000`";
+const ID: &str = "a PCI ID such as `0x8086`";
+
 /// A PCI function as its folder shows it. Of functions that are of no interest only class and IOMMU group are read.
 #[derive(Debug, Default)]
 pub(crate) struct RawFunction {
@@ -90,15 +93,6 @@ struct Has {
     subfunctions: Vec<String>,
 }
 
-/// What is known of a function before its folder is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// A PF that was read before names it as its VF. Class and vendor are its PF's then, and they are not read.
-    VfOfKnownPf,
-    /// Nothing.
-    Any,
-}
-
 /// Whether reading may wait for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Locks {
@@ -108,28 +102,27 @@ pub(crate) enum Locks {
     Kernel,
 }
 
-/// Reads a function. What cannot be read is told in its reasons and left out.
-pub(crate) fn read(dir: &mut Dir<'_>, role: Role, locks: Locks) -> RawFunction {
-    let mut function = RawFunction { is_vf: role == Role::VfOfKnownPf, ..RawFunction::default() };
+/// Reads a function. What cannot be read is told in its reasons and left out. A VF's class and vendor are its PF's and not
+/// read; if no PF turns out to have it, [`complete`] makes up for that.
+pub(crate) fn read(dir: &mut Dir<'_>, locks: Locks) -> RawFunction {
+    let mut function = RawFunction::default();
     let mut has = Has::default();
     if let Err(error) = dir.scan(|name, kind| has.note(name, kind)) {
         function.reasons.add(&error);
     }
-    // A `virtfn` link that points to something without a `physfn` is no reason to read less of it.
-    let role = if has.physfn { role } else { Role::Any };
-    if role == Role::VfOfKnownPf {
+    function.is_vf = has.physfn;
+    if function.is_vf {
         (has.class, has.vendor, has.total_vfs) = (false, false, false);
     }
     let reasons = &mut function.reasons;
     if has.class {
-        let class = dir.parsed("class", "a PCI class such as `0x020000`", parse::class);
+        let class = dir.parsed("class", CLASS, parse::class);
         function.class = reasons.take(class);
     }
     if has.iommu_group {
         function.iommu_group = group(dir, reasons);
     }
-    function.is_vf |= has.physfn;
-    has.driver_override &= function.is_vf && locks == Locks::None;
+    has.driver_override &= locks == Locks::None;
     // A root complex shows the file, with 0, on every function with the capability.
     if has.total_vfs {
         let total = dir.parsed("sriov_totalvfs", "a number of VFs", parse::decimal);
@@ -140,11 +133,11 @@ pub(crate) fn read(dir: &mut Dir<'_>, role: Role, locks: Locks) -> RawFunction {
         }
     }
     if function.is_of_interest() {
-        identity(dir, &has, role, &mut function);
+        identity(dir, &has, &mut function);
         if function.total_vfs.is_some() {
             virtual_functions(dir, &has, &mut function);
         }
-        children(dir, has, role, &mut function);
+        children(dir, has, &mut function);
     }
     function
 }
@@ -189,11 +182,9 @@ impl Has {
     }
 }
 
-fn identity(dir: &Dir<'_>, has: &Has, role: Role, function: &mut RawFunction) {
-    const ID: &str = "a PCI ID such as `0x8086`";
+fn identity(dir: &Dir<'_>, has: &Has, function: &mut RawFunction) {
     let reasons = &mut function.reasons;
-    let id = |text: &str| text.strip_prefix("0x").and_then(|digits| digits.parse().ok());
-    if role == Role::Any {
+    if !function.is_vf {
         function.vendor = required(reasons, dir, has.vendor, "vendor", ID, id);
     }
     function.device = required(reasons, dir, has.device, "device", ID, id);
@@ -212,9 +203,22 @@ fn identity(dir: &Dir<'_>, has: &Has, role: Role, function: &mut RawFunction) {
     }
 }
 
+/// Reads what was left out of a VF, because no visible PF has it.
+pub(crate) fn complete(dir: &Dir<'_>, function: &mut RawFunction) {
+    let reasons = &mut function.reasons;
+    function.class = reasons.take(dir.parsed("class", CLASS, parse::class));
+    function.vendor = required(reasons, dir, true, "vendor", ID, id);
+    function.pf = reasons.take(dir.link_name("physfn")).and_then(|name| name.parse().ok());
+}
+
 /// Reads the driver that the function is pinned to. On a running host this takes the function's lock.
 pub(crate) fn driver_override(dir: &Dir<'_>) -> Result<Option<String>, ReadError> {
     dir.parsed("driver_override", "a driver's name", parse::driver_override)
+}
+
+/// A PCI ID as sysfs writes it.
+fn id(text: &str) -> Option<PciId> {
+    text.strip_prefix("0x").and_then(|digits| digits.parse().ok())
 }
 
 /// A value that every function has; its absence is a reason too.
@@ -258,20 +262,18 @@ fn virtual_functions(dir: &Dir<'_>, has: &Has, function: &mut RawFunction) {
 }
 
 /// Devices that live in the function's folder.
-fn children(dir: &Dir<'_>, has: Has, role: Role, function: &mut RawFunction) {
+fn children(dir: &Dir<'_>, has: Has, function: &mut RawFunction) {
     let reasons = &mut function.reasons;
-    if has.physfn && role == Role::Any {
-        function.pf = reasons.take(dir.link_name("physfn")).and_then(|name| name.parse().ok());
-    }
+    let detail = if function.is_vf { Detail::Virtual } else { Detail::Full };
     if has.rdma {
         function.rdma = names(dir, "infiniband", reasons);
     }
     if has.net {
-        function.netdevs = netdevs(dir, "net", role, reasons);
+        function.netdevs = netdevs(dir, "net", detail, reasons);
     }
     for virtio in has.virtio {
         // A virtio function's netdev belongs to the virtio device inside it.
-        function.netdevs.extend(netdevs(dir, &format!("{virtio}/net"), role, reasons));
+        function.netdevs.extend(netdevs(dir, &format!("{virtio}/net"), detail, reasons));
     }
     function.vdpa = has.vdpa;
     function.vdpa.sort();
@@ -279,12 +281,8 @@ fn children(dir: &Dir<'_>, has: Has, role: Role, function: &mut RawFunction) {
     function.subfunctions.sort();
 }
 
-fn netdevs(dir: &Dir<'_>, folder: &str, role: Role, reasons: &mut Reasons) -> Vec<RawNetdev> {
+fn netdevs(dir: &Dir<'_>, folder: &str, detail: Detail, reasons: &mut Reasons) -> Vec<RawNetdev> {
     let Some(mut net) = reasons.take(dir.dir(folder)) else { return Vec::new() };
-    let detail = match role {
-        Role::VfOfKnownPf => Detail::Virtual,
-        Role::Any => Detail::Full,
-    };
     let found = entries(&mut net, reasons);
     let mut netdevs = Vec::with_capacity(found.len());
     for name in found {
