@@ -92,11 +92,16 @@ pub enum NetlinkError {
 }
 
 /// What helps against which error numbers.
-const HINTS: [(&[Errno], &str); 5] = [
+const HINTS: [(&[Errno], &str); 7] = [
     (&[Errno::EPERM, Errno::EACCES], "run as root with CAP_NET_ADMIN in the host's network namespace"),
     (&[Errno::EOPNOTSUPP], "the driver does not have this setting; leave it out of the policy"),
     (&[Errno::ENODEV], "the interface is gone; the next reconcile starts from what is there then"),
     (&[Errno::EBUSY], "something else is using the interface; set it down or end that use"),
+    (
+        &[Errno::EINVAL, Errno::ERANGE],
+        "the driver does not take this value, or not in its present state; the kernel log (dmesg) may say why",
+    ),
+    (&[Errno::EADDRNOTAVAIL], "the driver does not take this hardware address; a unicast address is needed"),
     (&[Errno::EMFILE, Errno::ENFILE], "too many open files: raise the limit of the process or the node"),
 ];
 

@@ -43,7 +43,7 @@ pub enum HostError {
         source: ReadError,
     },
     /// netlink, devlink or the event sockets failed or refused.
-    #[error("{object} cannot be read or set")]
+    #[error("a netlink request for {object} failed")]
     Netlink {
         /// What it is about.
         object: Object,
@@ -127,6 +127,13 @@ pub enum HostError {
     /// The journal could not be written, so the change was not made.
     #[error("nothing was changed, because it could not be journalled first")]
     Journal {
+        /// Why.
+        #[source]
+        source: JournalError,
+    },
+    /// The journal could not be written after a change.
+    #[error("the node was changed, but the journal could not be told how far the step came")]
+    NotJournalled {
         /// Why.
         #[source]
         source: JournalError,
@@ -224,7 +231,7 @@ impl HostError {
             HostError::NetdevGone { .. } => Some(
                 "it may be in a pod's network namespace, or its driver has no network interface".to_owned(),
             ),
-            HostError::Journal { .. } => {
+            HostError::Journal { .. } | HostError::NotJournalled { .. } => {
                 Some("make the state directory writable, or name another".to_owned())
             }
             HostError::Claim { .. } => Some("run as root, with /run writable".to_owned()),
