@@ -270,7 +270,6 @@ impl HostNode {
 
     /// Runs a step between two journal entries, if it is one whose interruption leaves something to explain.
     fn journalled(&mut self, step: &Step) -> Done {
-        let journalled = |source| HostError::Journal { source };
         let pf = match (&step.object, &step.change) {
             (
                 Object::Pci(pf),
@@ -280,9 +279,9 @@ impl HostNode {
                 return run::carry_out(self, step);
             }
         };
-        self.journal.set_doing(pf, Some(step.to_string())).map_err(journalled)?;
+        self.journal.set_doing(pf, Some(step.to_string())).map_err(|source| HostError::Journal { source })?;
         let done = run::carry_out(self, step);
-        let noted = self.journal.set_doing(pf, None).map_err(journalled);
+        let noted = self.journal.set_doing(pf, None).map_err(|source| HostError::NotJournalled { source });
         done.and(noted)
     }
 }

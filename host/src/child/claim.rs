@@ -87,7 +87,7 @@ pub(crate) fn busy(root: &Root, own: &BTreeSet<PciAddress>) -> BTreeMap<PciAddre
 
 /// Who has the claim on a PF, in words. Looking takes a shared lock for a moment.
 fn held(root: &Root, pf: PciAddress) -> Option<String> {
-    match File::open(root.join(FOLDER).join(pf.to_string())) {
+    match OpenOptions::new().read(true).open(root.join(FOLDER).join(pf.to_string())) {
         Ok(file) => match file.try_lock_shared() {
             Ok(()) => None,
             Err(TryLockError::WouldBlock) => Some(read_pid(root, pf).map_or_else(

@@ -59,26 +59,31 @@ pub(super) fn set_autoprobe(node: &mut HostNode, pf: PciAddress, from: bool, to:
     let text = if to { "1" } else { "0" };
     let command = write(node, pf, "sriov_drivers_autoprobe", text);
     node.in_child(pf, &command, |source| hint::autoprobe(pf, source))?;
-    if due == to { node.journal.autoprobe_restored(pf).map_err(journalled) } else { Ok(()) }
+    if due != to {
+        return Ok(());
+    }
+    node.journal.autoprobe_restored(pf).map_err(|source| HostError::NotJournalled { source })
 }
 
 /// Sets the number of VFs, through 0 as the kernel demands, and counts what is there.
 pub(super) fn set_num_vfs(node: &mut HostNode, pf: PciAddress, from: u16, to: u16) -> Done {
-    let journalled = |source| HostError::Journal { source };
+    let noted = |source| HostError::NotJournalled { source };
     let within = node.numvfs_deadline(pf);
     let attempt = |node: &mut HostNode, count: u16| {
         let command = write(node, pf, "sriov_numvfs", &count.to_string());
         node.in_child_within(pf, &command, within, |source| hint::numvfs(pf, count, source))
     };
+    node.journal.forget_vfs(pf).map_err(|source| HostError::Journal { source })?;
     if from != 0 {
         attempt(node, 0)?;
         expect_count(node, pf, 0)?;
     }
-    node.journal.forget_vfs(pf).map_err(journalled)?;
     if to == 0 {
-        return node.journal.set_made_by_us(pf, false).map_err(journalled);
+        return node.journal.set_made_by_us(pf, false).map_err(noted);
     }
-    node.journal.set_made_by_us(pf, true).map_err(journalled)?;
+    // Only now: VFs that somebody else made and that could not be removed are not ours.
+    let ours = node.journal.set_made_by_us(pf, true);
+    ours.map_err(|source| if from == 0 { HostError::Journal { source } } else { noted(source) })?;
     attempt(node, to)?;
     expect_count(node, pf, to)
 }

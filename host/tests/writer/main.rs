@@ -7,6 +7,7 @@ mod child;
 mod common;
 mod kernel;
 mod node;
+mod node_journal;
 mod node_links;
 #[path = "../tree/mod.rs"]
 mod tree;
@@ -20,14 +21,16 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [WRITER_ARGUMENT] => return child_main().unwrap(),
         ["__parent", file] => return child::parent_of_a_stuck_writer(Path::new(file)),
-        ["__agent", root] => return node::agent_in_a_write(root),
+        ["__agent", root] => return node_journal::agent_in_a_write(root),
         ["__holder", root] => return child::holder_of_the_lock(root),
         _ => {}
     }
     // As the usual harness: words choose tests by name, options are for it alone.
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let mut run = 0;
-    for (name, test) in child::TESTS.into_iter().chain(node::TESTS).chain(node_links::TESTS) {
+    for (name, test) in
+        child::TESTS.into_iter().chain(node::TESTS).chain(node_journal::TESTS).chain(node_links::TESTS)
+    {
         if filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())) {
             println!("test {name}");
             test();

@@ -2,16 +2,10 @@
 //! errors say. The lab runs the same steps on a real kernel.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
-use nix::libc::O_NONBLOCK;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use portwright_core::drive::{Node, RunError, chain};
 use portwright_core::observed::Holder;
 use portwright_core::step::DriverTarget;
@@ -26,12 +20,8 @@ use crate::child::launcher;
 use crate::kernel;
 use crate::tree::{FunctionSpec, TreeBuilder};
 
-pub(crate) const TESTS: [(&str, fn()); 16] = [
+pub(crate) const TESTS: [(&str, fn()); 12] = [
     ("what_has_changed_since_the_plan_is_stale", what_has_changed_since_the_plan_is_stale),
-    (
-        "autoprobe_is_journalled_before_and_forgotten_when_back",
-        autoprobe_is_journalled_before_and_forgotten_when_back,
-    ),
     ("from_one_number_to_another_goes_through_zero", from_one_number_to_another_goes_through_zero),
     (
         "fewer_vfs_than_asked_are_reported_with_both_numbers",
@@ -45,14 +35,11 @@ pub(crate) const TESTS: [(&str, fn()); 16] = [
     ("the_udev_rule_is_written_whole", the_udev_rule_is_written_whole),
     ("modules_are_loaded_by_the_hosts_modprobe", modules_are_loaded_by_the_hosts_modprobe),
     ("a_second_writer_is_refused", a_second_writer_is_refused),
-    ("a_killed_agents_write_is_waited_for", a_killed_agents_write_is_waited_for),
-    ("an_autoprobe_that_is_back_is_forgotten", an_autoprobe_that_is_back_is_forgotten),
-    ("the_journal_is_part_of_the_observation", the_journal_is_part_of_the_observation),
     ("a_vf_that_is_bound_already_is_left_alone", a_vf_that_is_bound_already_is_left_alone),
 ];
 
-const PF: &str = "0000:3b:00.0";
-const OTHER: &str = "0000:5e:00.0";
+pub(crate) const PF: &str = "0000:3b:00.0";
+pub(crate) const OTHER: &str = "0000:5e:00.0";
 
 pub(crate) struct Bench {
     folder: tempfile::TempDir,
@@ -81,7 +68,7 @@ impl Bench {
         Bench { folder, tree }
     }
 
-    fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }
 
@@ -96,11 +83,11 @@ impl Bench {
         node
     }
 
-    fn file(&self, address: &str, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, address: &str, name: &str) -> PathBuf {
         self.root().join(TreeBuilder::function_path(address)).join(name)
     }
 
-    fn text(&self, address: &str, name: &str) -> String {
+    pub(crate) fn text(&self, address: &str, name: &str) -> String {
         fs::read_to_string(self.file(address, name)).unwrap()
     }
 
@@ -178,27 +165,6 @@ fn what_has_changed_since_the_plan_is_stale() {
     assert_eq!(bench.text(PF, "sriov_numvfs"), "never read\n");
     assert_eq!(bench.text(PF, "sriov_drivers_autoprobe"), "1\n");
     assert!(!bench.root().join("state").exists(), "what is not begun is not journalled");
-}
-
-fn autoprobe_is_journalled_before_and_forgotten_when_back() {
-    let bench = Bench::new();
-    let mut node = bench.open();
-    node.run(&on_pf(PF, Change::SetAutoprobe { from: true, to: false })).unwrap();
-    assert!(bench.text(PF, "sriov_drivers_autoprobe").starts_with('0'));
-    assert_eq!(node.journal().saved_autoprobe(address(PF)), Some(true));
-    // A crash here: whoever comes next finds 0 and knows that 1 is due.
-    drop(node);
-    let mut node = bench.open();
-    assert_eq!(node.journal().saved_autoprobe(address(PF)), Some(true));
-    node.run(&on_pf(PF, Change::SetAutoprobe { from: false, to: true })).unwrap();
-    assert_eq!(node.journal().saved_autoprobe(address(PF)), None);
-    // Nothing is written that could not be journalled first.
-    let other = bench.root().join("state/pf");
-    fs::remove_dir_all(&other).unwrap();
-    fs::write(&other, "in the way").unwrap();
-    let error = failure(node.run(&on_pf(OTHER, Change::SetAutoprobe { from: true, to: false })));
-    assert!(matches!(error, HostError::Journal { .. }), "{error}");
-    assert_eq!(bench.text(OTHER, "sriov_drivers_autoprobe"), "1\n");
 }
 
 fn from_one_number_to_another_goes_through_zero() {
@@ -413,96 +379,6 @@ fn a_second_writer_is_refused() {
     let Err(error) = again else { panic!("two writers") };
     assert!(chain(&error).contains(&format!("pid {}", std::process::id())), "{}", chain(&error));
     assert!(error.hint().is_some());
-}
-
-/// An agent that is killed in the middle of a write.
-pub(crate) fn agent_in_a_write(root: &str) {
-    let mut node =
-        HostNode::open(Root::new(root), Path::new(root).join("state"), Profiles::default(), launcher())
-            .unwrap();
-    node.run(&on_pf(PF, Change::SetNumVfs { from: 0, to: 4 })).unwrap();
-}
-
-fn a_killed_agents_write_is_waited_for() {
-    let bench = Bench::new();
-    let pipe = kernel::pipe(bench.root(), PF);
-    // A full pipe: the writer can open it, which shows that it has begun, and its write waits.
-    let mut full =
-        fs::OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(&pipe).unwrap();
-    while full.write(&[b'x'; 4096]).is_ok() {}
-    let inotify = Inotify::init(InitFlags::empty()).unwrap();
-    inotify.add_watch(&pipe, AddWatchFlags::IN_OPEN).unwrap();
-    let mut agent = Process::new(std::env::current_exe().unwrap())
-        .arg("__agent")
-        .arg(bench.root())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    inotify.read_events().unwrap();
-    kill(Pid::from_raw(i32::try_from(agent.id()).unwrap()), Signal::SIGKILL).unwrap();
-    agent.wait().unwrap();
-    // The node's lock is free, but the write is not over. Who opens the node waits until it is.
-    let holder = std::thread::spawn(move || {
-        let mut reader = fs::File::open(&pipe).unwrap();
-        drop(full);
-        let mut written = String::new();
-        reader.read_to_string(&mut written).unwrap();
-        written.trim_start_matches('x').to_owned()
-    });
-    let mut node = bench.open();
-    assert_eq!(holder.join().unwrap(), "4");
-    assert_eq!(
-        node.journal().doing(address(PF)),
-        Some("0000:3b:00.0: set VFs 0 → 4"),
-        "what was interrupted"
-    );
-    assert!(node.journal().made_by_us(address(PF)));
-    node.run(&on_pf(PF, Change::SetAutoprobe { from: true, to: false })).unwrap();
-    assert_eq!(node.journal().doing(address(PF)), None);
-}
-
-fn an_autoprobe_that_is_back_is_forgotten() {
-    let bench = Bench::new();
-    let mut node = bench.open();
-    node.run(&on_pf(PF, Change::SetAutoprobe { from: true, to: false })).unwrap();
-    let saved = |node: &mut HostNode| node.observe().unwrap().pf(address(PF)).unwrap().saved_autoprobe;
-    assert_eq!(saved(&mut node), Some(true));
-    // A crash after the restoring write and before its note.
-    fs::write(bench.file(PF, "sriov_drivers_autoprobe"), "1\n").unwrap();
-    assert_eq!(saved(&mut node), None);
-    // An operator's own 0 later is the operator's.
-    fs::write(bench.file(PF, "sriov_drivers_autoprobe"), "0\n").unwrap();
-    assert_eq!(saved(&mut node), None);
-}
-
-fn the_journal_is_part_of_the_observation() {
-    let bench = Bench::new();
-    let vf = bench.vf(0, Some("igbvf"));
-    bench.tree.netdev(&vf, "ens1f0v0").unwrap();
-    let mut node = bench.open();
-    let before = node.observe().unwrap();
-    node.remember(&before, [address(PF)]).unwrap();
-    drop(node);
-    fs::create_dir_all(bench.root().join("run/portwright/stuck")).unwrap();
-    fs::write(bench.root().join("run/portwright/stuck").join(OTHER), "garbage").unwrap();
-    let state = bench.root().join("state");
-    let observer = portwright_host::inventory::Observer::new(Root::new(bench.root()), false, &state);
-    let seen = observer.observe().unwrap();
-    let reference = VfRef { pf: address(PF), index: 0 };
-    assert_eq!(seen.vf(reference).unwrap().remembered.as_ref().unwrap().name, "ens1f0v0");
-    let stuck = seen.pf(address(OTHER)).unwrap().stuck.as_ref().unwrap();
-    assert!(
-        stuck.contains("cannot be read"),
-        "better no change than one on top of a write that hangs: {stuck}"
-    );
-    fs::write(state.join("pf").join(format!("{PF}.json")), "{").unwrap();
-    let seen = observer.observe().unwrap();
-    assert_eq!(seen.vf(reference).unwrap().remembered, None);
-    assert!(
-        seen.problems.iter().any(|problem| problem.reason.contains("is not used")),
-        "{:?}",
-        seen.problems
-    );
 }
 
 fn a_vf_that_is_bound_already_is_left_alone() {
