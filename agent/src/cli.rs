@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portwright_ovs::ovsdb::Remote;
 
+use crate::pools::{PoolsArgs, RunArgs, SriovdpArgs};
+
 /// SR-IOV and Open vSwitch provisioning of one node.
 ///
 /// Shows what a node has, what a policy would change and what is in the way, and carries the change out.
@@ -29,7 +31,8 @@ pub struct Global {
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub output: Format,
-    /// Read the host below this folder (other than `/`: only `observe`, `plan` and `profiles`)
+    /// Read the host below this folder (other than `/`: only `observe`, `plan`, `pools`, `profiles` and
+    /// `run` with pools only)
     #[arg(long, global = true, default_value = "/", value_name = "DIR")]
     pub root: PathBuf,
     /// Where journal and reports are kept
@@ -39,6 +42,9 @@ pub struct Global {
     /// none]
     #[arg(long, global = true, value_name = "REMOTE")]
     pub ovsdb: Option<Remote>,
+    /// kubelet's folder [default: var/lib/kubelet below the root]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub kubelet_dir: Option<PathBuf>,
     /// Further hardware profiles; a file replaces the built-in one of its name
     #[arg(long, global = true, value_name = "DIR")]
     pub profiles: Option<PathBuf>,
@@ -64,6 +70,12 @@ pub enum Verb {
     Plan(PlanArgs),
     /// Plan, carry the plan out and verify once
     Apply(ApplyArgs),
+    /// Show what kubelet would be given, and why
+    Pools(PoolsArgs),
+    /// Serve pools to kubelet until stopped; follows the node and the configuration
+    Run(RunArgs),
+    /// The same with the flags of sriov-network-device-plugin
+    Sriovdp(SriovdpArgs),
     /// Show hardware profiles
     #[command(subcommand)]
     Profiles(ProfilesVerb),
@@ -94,6 +106,9 @@ impl Verb {
             Verb::Observe => "observe",
             Verb::Plan(_) => "plan",
             Verb::Apply(_) => "apply",
+            Verb::Pools(_) => "pools",
+            Verb::Run(_) => "run",
+            Verb::Sriovdp(_) => "sriovdp",
             Verb::Profiles(_) => "profiles",
             Verb::Ovs(_) => "ovs",
             Verb::Bundle(_) => "bundle",
@@ -106,7 +121,12 @@ impl Verb {
     /// Whether it may be used on a tree that is not the running host.
     pub fn works_on_a_tree(&self) -> bool {
         match self {
-            Verb::Observe | Verb::Plan(_) | Verb::Profiles(_) => true,
+            Verb::Observe
+            | Verb::Plan(_)
+            | Verb::Pools(_)
+            | Verb::Run(_)
+            | Verb::Sriovdp(_)
+            | Verb::Profiles(_) => true,
             Verb::Apply(_)
             | Verb::Ovs(_)
             | Verb::Bundle(_)

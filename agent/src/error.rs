@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use portwright_api::PolicyError;
 use portwright_core::drive::chain;
 use portwright_host::run::HostError;
+
+use crate::pools::PoolsError;
 use portwright_ovs::node::OvsError;
 
 /// An error of a verb. Each ends the program with exit code 2.
@@ -136,6 +138,13 @@ pub enum CliError {
         #[source]
         source: serde_saphyr::Error,
     },
+    /// Pools cannot be shown or served.
+    #[error("pools cannot be given to kubelet")]
+    Pools {
+        /// Why.
+        #[source]
+        source: Box<PoolsError>,
+    },
     /// A verb that changes or describes the running host was pointed at a tree.
     #[error("`portwright {verb}` works on the running host only, not on `--root {}`", root.display())]
     Root {
@@ -144,6 +153,12 @@ pub enum CliError {
         /// The root.
         root: PathBuf,
     },
+}
+
+impl From<PoolsError> for CliError {
+    fn from(error: PoolsError) -> CliError {
+        CliError::Pools { source: Box::new(error) }
+    }
 }
 
 /// Where in the document, unless it is the document as a whole.
@@ -188,13 +203,14 @@ impl CliError {
             CliError::Node { hint, .. } => return hint.clone().into_iter().collect(),
             CliError::Ovs { source } => return source.hint().into_iter().collect(),
             CliError::Signals { .. } => "raise the limit of open files (`ulimit -n`)",
+            CliError::Pools { source } => return vec![source.hint()],
             CliError::StdinTwice => "put the documents into one stream, separated by `---`",
             CliError::Observed { .. } => {
                 "make the file with `portwright observe -o json` of the same version"
             }
             CliError::Profiles { .. } => "hw-profiles/README.md describes the format",
             CliError::Root { .. } => {
-                "with another root than `/` only `observe`, `plan` and `profiles` are possible"
+                "with another root than `/` only `observe`, `plan`, `pools`, `profiles` and `run` are possible"
             }
             CliError::Write { .. } | CliError::Stdout { .. } => "check free space and permissions",
             CliError::Json { .. } | CliError::Yaml { .. } | CliError::Crds { .. } => {

@@ -15,7 +15,20 @@ use clap::CommandFactory;
 use common::{compare, folder, portwright, repository};
 use portwright::cli::Cli;
 
-const VERBS: &[&str] = &["observe", "plan", "apply", "profiles", "ovs", "bundle", "crds", "completions", "man"];
+const VERBS: &[&str] = &[
+    "observe",
+    "plan",
+    "apply",
+    "pools",
+    "run",
+    "sriovdp",
+    "profiles",
+    "ovs",
+    "bundle",
+    "crds",
+    "completions",
+    "man",
+];
 
 #[test]
 fn the_verbs_are_those_of_the_contract() {

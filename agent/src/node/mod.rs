@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
 use portwright_core::{Change, Observed, Step};
-use portwright_host::node::HostNode;
+use portwright_host::node::{HostNode, Supplement};
 use portwright_host::run::HostError;
 use portwright_ovs::node::OvsError;
 use portwright_ovs::ovsdb::Remote;
@@ -58,12 +58,15 @@ pub struct WholeNode {
 }
 
 impl WholeNode {
-    /// Joins the two. What OVSDB says is a part of every observation, also of those that are made right before a disruptive
+    /// Joins the two, and `pods` says who has which VF. What OVSDB says is a part of every observation, also of those that are made right before a disruptive
     /// step: the management path may run over a bridge.
-    pub fn new(mut host: HostNode, switch: SwitchPart) -> WholeNode {
+    pub fn new(mut host: HostNode, switch: SwitchPart, mut pods: Supplement) -> WholeNode {
         let switch = Arc::new(Mutex::new(switch));
         let shared = Arc::clone(&switch);
-        host.set_supplement(Box::new(move |observed| locked(&shared).supplement(observed)));
+        host.set_supplement(Box::new(move |observed| {
+            locked(&shared).supplement(observed);
+            pods(observed);
+        }));
         WholeNode { host, switch }
     }
 

@@ -19,6 +19,7 @@ use crate::cli::{ApplyArgs, Format, Global};
 use crate::error::CliError;
 use crate::node::{Keeping, NodeError, OVSDB_WITHIN, SwitchPart, WholeNode, ovsdb};
 use crate::output::{self, Exit};
+use crate::pools::held;
 use crate::{input, state};
 
 /// Runs the verb.
@@ -31,7 +32,8 @@ pub fn run(global: &Global, arguments: &ApplyArgs) -> Result<Exit, CliError> {
         HostNode::open(Root::new(&global.root), &global.state_dir, profiles.clone(), Launcher::default());
     let within = arguments.timeout.map_or(OVSDB_WITHIN, Duration::from_secs);
     let switch = SwitchPart::new(ovsdb(global), within, &global.state_dir, Keeping::Yes);
-    let node = WholeNode::new(node.map_err(CliError::of_host)?, switch.map_err(CliError::of_ovs)?);
+    let (node, switch) = (node.map_err(CliError::of_host)?, switch.map_err(CliError::of_ovs)?);
+    let node = WholeNode::new(node, switch, held::supplement(global));
     let node = Hinting::new(node, NodeError::hint);
     let stop = Stop::on_signals(arguments.timeout).map_err(|source| CliError::Signals { source })?;
     let mut node = Stoppable::new(node, stop);

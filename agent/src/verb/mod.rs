@@ -6,7 +6,9 @@ pub mod generate;
 pub mod observe;
 pub mod ovs;
 pub mod plan;
+pub mod pools;
 pub mod profiles;
+pub mod run;
 
 use std::path::Path;
 
@@ -22,6 +24,9 @@ pub fn run(cli: &Cli) -> Result<Exit, CliError> {
     match &cli.verb {
         Verb::Observe => observe::run(&cli.global),
         Verb::Plan(arguments) => plan::run(&cli.global, arguments),
+        Verb::Pools(arguments) => pools::run(&cli.global, arguments),
+        Verb::Run(arguments) => run::run(&cli.global, arguments),
+        Verb::Sriovdp(arguments) => run::run(&cli.global, &arguments.as_run()),
         Verb::Crds => generate::crds(cli.global.output),
         Verb::Profiles(which) => profiles::run(&cli.global, which),
         Verb::Ovs(which) => ovs::run(&cli.global, which),

@@ -10,6 +10,7 @@ use crate::cli::Global;
 use crate::error::CliError;
 use crate::node::{Keeping, OVSDB_WITHIN, SwitchPart, ovsdb};
 use crate::output::{self, Exit};
+use crate::pools::held;
 use crate::{input, text};
 
 /// Runs the verb.
@@ -27,6 +28,7 @@ pub fn observe(global: &Global) -> Result<Observed, CliError> {
     let mut observed = observed.map_err(|source| CliError::Observe { source: Box::new(source) })?;
     let switch = SwitchPart::new(ovsdb(global), OVSDB_WITHIN, &global.state_dir, Keeping::No);
     switch.map_err(CliError::of_ovs)?.supplement(&mut observed);
+    held::add_pods(&Root::new(&global.root), &held::kubelet_dir(global), &mut observed);
     Ok(observed)
 }
 

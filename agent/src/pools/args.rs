@@ -1,0 +1,133 @@
+//! What can be typed after `pools`, `run` and `sriovdp`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use portwright_device_plugin::Registration;
+
+/// Where pools come from.
+#[derive(Debug, Clone, Args)]
+pub struct PoolSources {
+    /// NodePolicy documents: files with one or many each, `-` is stdin
+    #[arg(short, long = "file", num_args = 1.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Configuration file of sriov-network-device-plugin, taken as it is
+    #[arg(long, value_name = "FILE")]
+    pub device_plugin_config: Option<PathBuf>,
+    /// Prefix of pools that name none [default: portwright.dev for policies, intel.com for config.json]
+    #[arg(long, value_name = "PREFIX")]
+    pub resource_prefix: Option<String>,
+}
+
+/// Arguments of `pools`.
+#[derive(Debug, Args)]
+pub struct PoolsArgs {
+    /// The sources.
+    #[command(flatten)]
+    pub sources: PoolSources,
+    /// Say for each pool which selector takes or refuses this device (a PCI address or the name of a sub-function)
+    #[arg(long, value_name = "ADDRESS")]
+    pub explain: Option<String>,
+    /// Look at the node that `observe -o json` described in this file, not at this one
+    #[arg(long, value_name = "FILE")]
+    pub observed: Option<PathBuf>,
+}
+
+/// `--registration`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum RegistrationArg {
+    /// By plugin watcher if kubelet has a `plugins_registry` folder, else legacy
+    #[default]
+    Auto,
+    /// kubelet finds the sockets in `plugins_registry`
+    Watcher,
+    /// Call kubelet's socket in `device-plugins`
+    Legacy,
+}
+
+impl From<RegistrationArg> for Registration {
+    fn from(argument: RegistrationArg) -> Registration {
+        match argument {
+            RegistrationArg::Auto => Registration::Auto,
+            RegistrationArg::Watcher => Registration::Watcher,
+            RegistrationArg::Legacy => Registration::Legacy,
+        }
+    }
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Configuration file of sriov-network-device-plugin, taken as it is; changes of the file are followed
+    #[arg(long, value_name = "FILE")]
+    pub device_plugin_config: Option<PathBuf>,
+    /// Prefix of pools that name none [default: intel.com]
+    #[arg(long, value_name = "PREFIX")]
+    pub resource_prefix: Option<String>,
+    /// NodePolicy files (not there yet)
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub policy: Vec<PathBuf>,
+    /// Take NodePolicies from the API server (not there yet)
+    #[arg(long)]
+    pub kube: bool,
+    /// How kubelet is told of pools
+    #[arg(long, value_enum, default_value_t, value_name = "WAY")]
+    pub registration: RegistrationArg,
+    /// Hand device nodes to the container runtime by CDI
+    #[arg(long)]
+    pub use_cdi: bool,
+    /// Where metrics and health are served
+    #[arg(long, default_value = "127.0.0.1:9808", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Which messages are logged, as for `tracing` (`info`, `debug`, `portwright=debug`)
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// Arguments of `sriovdp`, as sriov-network-device-plugin's image takes them.
+#[derive(Debug, Clone, Args)]
+pub struct SriovdpArgs {
+    /// Configuration file
+    #[arg(
+        long,
+        visible_alias = "config_file",
+        default_value = "/etc/pcidp/config.json",
+        value_name = "FILE"
+    )]
+    pub config_file: PathBuf,
+    /// Prefix of pools that name none
+    #[arg(long, default_value = "intel.com", value_name = "PREFIX")]
+    pub resource_prefix: String,
+    /// Verbosity; 0 to 3 log what is worth knowing, more logs details
+    #[arg(long, short = 'v', default_value_t = 0, value_name = "NUMBER")]
+    pub log_level: u8,
+    /// Accepted and not used: messages go to stderr
+    #[arg(long, alias = "log_dir", value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Hand device nodes to the container runtime by CDI
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub use_cdi: String,
+    /// Accepted and not used: messages go to stderr
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", hide = true)]
+    pub logtostderr: Option<String>,
+    /// Accepted and not used: messages go to stderr
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", hide = true)]
+    pub alsologtostderr: Option<String>,
+}
+
+impl SriovdpArgs {
+    /// The same as arguments of `run`.
+    pub fn as_run(&self) -> RunArgs {
+        RunArgs {
+            device_plugin_config: Some(self.config_file.clone()),
+            resource_prefix: Some(self.resource_prefix.clone()),
+            policy: Vec::new(),
+            kube: false,
+            registration: RegistrationArg::Auto,
+            use_cdi: self.use_cdi == "true" || self.use_cdi == "1",
+            listen: SocketAddr::from(([127, 0, 0, 1], 9808)),
+            log: if self.log_level > 3 { "debug".to_owned() } else { "info".to_owned() },
+        }
+    }
+}

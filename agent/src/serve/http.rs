@@ -1,0 +1,111 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use portwright_device_plugin::Connections;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Clients at a time.
+const MOST_CLIENTS: usize = 32;
+/// How long a client may take for its request's head.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is shown.
+#[derive(Debug)]
+pub struct Shown {
+    /// Metrics.
+    pub registry: Registry,
+    /// Pools and whether kubelet listens.
+    pub connections: Connections,
+    /// Why the loop is not well, if it is not.
+    pub trouble: Mutex<Option<String>>,
+}
+
+impl Shown {
+    /// Says what is wrong with the loop, or that nothing is.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        if let Some(trouble) = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Err(trouble);
+        }
+        let missing: Vec<String> = self.connections.missing().iter().map(ToString::to_string).collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("kubelet does not listen to {}", missing.join(", ")))
+        }
+    }
+}
+
+/// Takes the address and serves until stopped.
+pub async fn serve(
+    address: SocketAddr,
+    shown: Arc<Shown>,
+    stop: CancellationToken,
+) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(async move {
+        let places = Arc::new(Semaphore::new(MOST_CLIENTS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { return };
+            let Ok((stream, _)) = accepted else { continue };
+            let (shown, stop) = (Arc::clone(&shown), stop.clone());
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let response = answer(&shown, &request);
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let mut server = http1::Builder::new();
+                server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).keep_alive(false);
+                let connection = server.serve_connection(TokioIo::new(stream), service);
+                // Who hangs up has what it wanted.
+                drop(stop.run_until_cancelled(connection).await);
+                drop(place);
+            });
+        }
+    });
+    Ok(bound)
+}
+
+fn answer(shown: &Shown, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (status, text) = match request.uri().path() {
+        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => match shown.readiness() {
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        },
+        "/metrics" => {
+            let mut text = String::new();
+            match prometheus_client::encoding::text::encode(&mut text, &shown.registry) {
+                Ok(()) => (StatusCode::OK, text),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            }
+        }
+        _ => (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let kind = if request.uri().path() == "/metrics" { kind } else { "text/plain; charset=utf-8" };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,5 @@
+//! What the daemon has around its loop: what wakes it, what it logs, and what it shows over HTTP.
+
+pub mod http;
+pub mod log;
+pub mod wake;
