@@ -88,7 +88,11 @@ fn a_full_disk_refuses_and_keeps_everything() {
     rig.apply("bridges:\n- {name: br0, datapath: netdev, ports: [{name: a0, type: internal}]}");
     let filler = rig.server.path("filler");
     fill(&filler);
-    let more = rig.policy("p", "bridges:\n- {name: br0, datapath: netdev, ports: [{name: a0, type: internal}, {name: a1, type: internal}]}");
+    // Enough not to fit into what is left of the last page.
+    let ports: String = (0..60).map(|number| format!(", {{name: b{number}, type: internal}}")).collect();
+    let spec =
+        format!("bridges:\n- {{name: br0, datapath: netdev, ports: [{{name: a0, type: internal}}{ports}]}}");
+    let more = rig.policy("p", &spec);
     let full = rig.apply_file(&more, &[]);
     assert_eq!(full.code, Some(1), "{full:#?}");
     assert!(full.json()["steps"][0]["why"].as_str().unwrap().contains("I/O error"), "{full:#?}");

@@ -97,7 +97,13 @@ impl OvsClient {
             }
         };
         match read.await {
-            Ok(read) => Seen::There(Box::new(model(&read, alive.map_or(Fact::UNKNOWN, Fact::Known)))),
+            Ok(read) => {
+                let mut seen = model(&read, alive.map_or(Fact::UNKNOWN, Fact::Known));
+                if alive == Some(true) && seen.settled {
+                    self.drop_works_of_the_dead(&mut seen).await;
+                }
+                Seen::There(Box::new(seen))
+            }
             Err(source) => Seen::Unreachable(Box::new(OvsError::Read { source: Box::new(source) })),
         }
     }
@@ -119,6 +125,18 @@ impl OvsClient {
                 Some(control.version(Deadline::after(ALIVE_WITHIN.min(self.within))).await.is_ok())
             }
             Err(_not_running) => Some(false),
+        }
+    }
+
+    /// A bridge whose datapath was changed to one that cannot be made keeps its old values in the database for ever; only
+    /// ovs-vswitchd itself knows that it is no more.
+    async fn drop_works_of_the_dead(&self, seen: &mut Ovs) {
+        let Some(directory) = self.remote.directory() else { return };
+        let Ok(control) = Unixctl::of_vswitchd(directory).await else { return };
+        let deadline = Deadline::after(ALIVE_WITHIN.min(self.within));
+        let Ok(list) = control.call("ofproto/list", &[], deadline).await else { return };
+        for bridge in &mut seen.bridges {
+            bridge.works &= list.lines().any(|name| name.trim() == bridge.name);
         }
     }
 
