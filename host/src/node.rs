@@ -7,7 +7,7 @@ use std::time::Duration;
 use portwright_core::drive::{Node, RunError};
 use portwright_core::observed::Pf;
 use portwright_core::profile::Profile;
-use portwright_core::{Change, Object, Observed, PciAddress, Profiles, Step};
+use portwright_core::{Change, Disruption, Object, Observed, PciAddress, Profiles, Step, VfRef};
 
 use crate::child::{ChildError, Claim, Command, Launcher, Refusal, Writer, busy, claimed};
 use crate::deadline::Deadline;
@@ -44,6 +44,10 @@ pub struct HostNode {
     stuck: BTreeMap<PciAddress, (Writer, String)>,
     /// The node as last seen: the profile of a PF is found by what it is.
     seen: Observed,
+    /// PFs whose VFs were made since then. Nobody had them when the plan was made, and what they get belongs to it.
+    fresh: BTreeSet<PciAddress>,
+    /// The VF of the step before, with nobody on it or taken by force: its next step needs no look of its own.
+    at: Option<VfRef>,
     _lock: WriterLock,
 }
 
@@ -77,6 +81,8 @@ impl HostNode {
             writers: BTreeMap::new(),
             stuck: BTreeMap::new(),
             seen: Observed::default(),
+            fresh: BTreeSet::new(),
+            at: None,
             _lock: lock,
         })
     }
@@ -261,11 +267,19 @@ impl HostNode {
             return Err(RunError::Failed(HostError::Stuck { pf, what }));
         }
         run::still_holds(self.observer.root(), step)?;
-        if run::disrupts_vfs(self.look(), step)? {
+        let last = self.at.take();
+        if !self.is_free(last, step) && run::touches_vfs(self.look(), step)? {
             self.seen = self.look_at_all().map_err(RunError::Failed)?;
             run::check_holders(&self.seen, step)?;
         }
+        self.at = if let Object::Vf(vf) = step.object { Some(vf) } else { None };
         Ok(())
+    }
+
+    /// Whether a step that disrupts nobody is on a VF that nobody was on a moment ago, or that is new.
+    fn is_free(&self, last: Option<VfRef>, step: &Step) -> bool {
+        let Object::Vf(vf) = step.object else { return false };
+        step.disruption == Disruption::None && (last == Some(vf) || self.fresh.contains(&vf.pf))
     }
 
     /// Runs a step between two journal entries, if it is one whose interruption leaves something to explain.
@@ -280,6 +294,9 @@ impl HostNode {
             }
         };
         self.journal.set_doing(pf, Some(step.to_string())).map_err(|source| HostError::Journal { source })?;
+        if let Change::SetNumVfs { .. } = step.change {
+            self.fresh.insert(pf);
+        }
         let done = run::carry_out(self, step);
         let noted = self.journal.set_doing(pf, None).map_err(|source| HostError::NotJournalled { source });
         done.and(noted)
@@ -296,6 +313,8 @@ impl Node for HostNode {
             self.settle_autoprobe(pf)?;
         }
         self.seen = observed.clone();
+        self.fresh.clear();
+        self.at = None;
         Ok(observed)
     }
 

@@ -1,4 +1,5 @@
-//! Holders, looked at again right before a step that disrupts somebody: between planning and doing, a pod may have come.
+//! Holders, looked at again right before a step: between planning and doing, a pod may have come. A VF in use is not touched
+//! even by what disrupts nobody: its trust, rate, name and MTU are its user's.
 
 use portwright_core::drive::RunError;
 use portwright_core::usage::uses;
@@ -7,13 +8,13 @@ use portwright_core::{Change, Disruption, Object, Observed, Step, VfRef};
 use super::error::HostError;
 use super::{Checked, Look};
 
-/// Whether a step takes a VF from whoever uses it, or changes one under its user. Where there is no VF yet, there is no
-/// user, and the node need not be looked at again.
-pub(crate) fn disrupts_vfs(look: Look<'_>, step: &Step) -> Checked<bool> {
+/// Whether a step takes a VF from whoever uses it, or changes one under its user. Where there is no VF yet, or none with a
+/// driver, there is no user, and the node need not be looked at again.
+pub(crate) fn touches_vfs(look: Look<'_>, step: &Step) -> Checked<bool> {
     match &step.object {
-        _ if step.disruption == Disruption::None => Ok(false),
-        Object::Pci(pf) => Ok(look.vf_count(*pf)? > 0),
-        Object::Vf(_) => Ok(true),
+        Object::Pci(pf) => Ok(step.disruption != Disruption::None && look.vf_count(*pf)? > 0),
+        Object::Vf(_) if step.disruption != Disruption::None => Ok(true),
+        Object::Vf(vf) => Ok(look.driver(look.vf(*vf)?)?.is_some()),
         Object::Node | Object::Policy(..) | Object::Named(_) => Ok(false),
     }
 }

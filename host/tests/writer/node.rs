@@ -4,8 +4,11 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use portwright_core::desired::TxRate;
 use portwright_core::drive::{Node, RunError, chain};
 use portwright_core::observed::Holder;
 use portwright_core::step::DriverTarget;
@@ -20,7 +23,7 @@ use crate::child::launcher;
 use crate::kernel;
 use crate::tree::{FunctionSpec, TreeBuilder};
 
-pub(crate) const TESTS: [(&str, fn()); 12] = [
+pub(crate) const TESTS: [(&str, fn()); 13] = [
     ("what_has_changed_since_the_plan_is_stale", what_has_changed_since_the_plan_is_stale),
     ("from_one_number_to_another_goes_through_zero", from_one_number_to_another_goes_through_zero),
     (
@@ -29,6 +32,7 @@ pub(crate) const TESTS: [(&str, fn()); 12] = [
     ),
     ("a_write_that_hangs_is_one_pfs_trouble", a_write_that_hangs_is_one_pfs_trouble),
     ("a_vf_in_use_is_not_touched", a_vf_in_use_is_not_touched),
+    ("what_disrupts_nobody_waits_for_users_too", what_disrupts_nobody_waits_for_users_too),
     ("binding_writes_override_and_probe_and_reads_back", binding_writes_override_and_probe_and_reads_back),
     ("an_override_goes_where_it_is_not_to_stay", an_override_goes_where_it_is_not_to_stay),
     ("a_missing_file_is_told_with_its_meaning", a_missing_file_is_told_with_its_meaning),
@@ -288,6 +292,38 @@ fn a_vf_in_use_is_not_touched() {
         refused(&mut node, &unbind(force), "/dev/vfio/11");
     }
     assert_eq!(bench.text(PF, "sriov_numvfs"), "never read\n");
+}
+
+fn what_disrupts_nobody_waits_for_users_too() {
+    let bench = Bench::new();
+    bench.vf(0, Some("igbvf"));
+    bench.vf(1, Some("igbvf"));
+    bench.vf(2, None);
+    let mut node = bench.open();
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looks);
+    node.set_supplement(Box::new(move |observed| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let pod = json!({"kind": "pod", "namespace": "default", "name": "web-0"});
+        let vf = observed.pfs.iter_mut().find_map(|pf| pf.vfs.iter_mut().find(|vf| vf.index == 1));
+        vf.into_iter().for_each(|vf| vf.holders = vec![serde_json::from_value(pod.clone()).unwrap()]);
+    }));
+    let trust = |index| on_vf(index, Change::SetVfTrust { from: None, to: true });
+    let rate = |index| {
+        let to = TxRate { min: 0, max: 100 };
+        on_vf(index, Change::SetVfRate { from: None, to })
+    };
+    // In a tree there is no netdev to set anything on: as far as that they come.
+    let mut ends = |step: &Step| (chain(&failure(node.run(step))), looks.load(Ordering::Relaxed));
+    let nothing_to_set = "0000:3b:00.0 has no netdev in this network namespace";
+    assert_eq!(ends(&trust(0)), (nothing_to_set.to_owned(), 1));
+    assert_eq!(ends(&rate(0)), (nothing_to_set.to_owned(), 1), "one look for all steps of a VF");
+    for _ in 0..2 {
+        let (text, _) = ends(&trust(1));
+        assert!(text.starts_with("VfInUse: VF 1 of 0000:3b:00.0 is used by pod default/web-0"), "{text}");
+    }
+    assert_eq!(ends(&rate(0)), (nothing_to_set.to_owned(), 4));
+    assert_eq!(ends(&rate(2)), (nothing_to_set.to_owned(), 4), "nobody uses a VF without a driver");
 }
 
 fn binding_writes_override_and_probe_and_reads_back() {
