@@ -38,6 +38,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// A pool's endpoint.
 pub(crate) struct Endpoint {
     pool: watch::Sender<Arc<Pool>>,
+    streams: Arc<Streams>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -48,16 +49,17 @@ impl Endpoint {
         let stop = CancellationToken::new();
         let resource = pool.spec.resource.clone();
         let sender = watch::Sender::new(Arc::new(pool));
+        let streams: Arc<Streams> = Arc::default();
         let keeper = Keeper {
             kicks: context.kicks.subscribe(),
             pool: sender.subscribe(),
             stop: stop.clone(),
-            streams: Arc::default(),
+            streams: Arc::clone(&streams),
             context,
             resource,
             pause: PAUSES.0,
         };
-        Endpoint { pool: sender, stop, task: tokio::spawn(keeper.run()) }
+        Endpoint { pool: sender, streams, stop, task: tokio::spawn(keeper.run()) }
     }
 
     /// Serves this from now on; an equal pool wakes nobody.
@@ -69,6 +71,11 @@ impl Endpoint {
             }
             changed
         });
+    }
+
+    /// kubelet's streams.
+    pub(crate) fn streams(&self) -> Arc<Streams> {
+        Arc::clone(&self.streams)
     }
 
     /// Ends it: the stream ends, the socket goes.

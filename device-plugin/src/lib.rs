@@ -18,4 +18,4 @@ mod service;
 pub mod watch;
 
 pub use kubelet::{Paths, Registration, socket_name};
-pub use plugin::{Context, Gate, Plugin, PluginError, Settings};
+pub use plugin::{Connections, Context, Gate, Plugin, PluginError, Settings};

@@ -26,6 +26,7 @@ use crate::files;
 use crate::kubelet::{Paths, Registration};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::service::Streams;
 use crate::watch::FolderWatch;
 
 /// How long Allocate waits for a device that is still held.
@@ -137,6 +138,19 @@ pub struct Plugin {
     /// What was published last, without what is withheld now.
     published: Pools,
     folders: tokio::task::JoinHandle<()>,
+    connections: Connections,
+}
+
+/// Whether kubelet listens to each pool that is served. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<Mutex<BTreeMap<ResourceName, Arc<Streams>>>>);
+
+impl Connections {
+    /// Pools that kubelet does not listen to.
+    pub fn missing(&self) -> Vec<ResourceName> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|(_, streams)| !streams.is_open()).map(|(resource, _)| resource.clone()).collect()
+    }
 }
 
 impl Plugin {
@@ -151,7 +165,14 @@ impl Plugin {
                 shared.kicks.send_modify(|count| *count = count.wrapping_add(1));
             }
         });
-        Plugin { context, stop, endpoints: BTreeMap::new(), published: Pools::default(), folders }
+        Plugin {
+            context,
+            stop,
+            endpoints: BTreeMap::new(),
+            published: Pools::default(),
+            folders,
+            connections: Connections::default(),
+        }
     }
 
     /// What endpoints share.
@@ -190,6 +211,14 @@ impl Plugin {
                 }
             }
         }
+        let streams =
+            self.endpoints.iter().map(|(resource, endpoint)| (resource.clone(), endpoint.streams()));
+        *self.connections.0.lock().unwrap_or_else(PoisonError::into_inner) = streams.collect();
+    }
+
+    /// Whether kubelet listens.
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
     }
 
     /// Takes devices of these functions out of what kubelet sees and refuses to hand them out, until it is called with a

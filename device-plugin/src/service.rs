@@ -36,6 +36,13 @@ pub(crate) struct Streams {
     pub(crate) lost: Notify,
 }
 
+impl Streams {
+    /// Whether kubelet listens.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst) > 0
+    }
+}
+
 /// One open stream.
 struct OpenStream(Arc<Streams>);
 
