@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
-use portwright_core::observed::Pf;
+use portwright_core::observed::{Pf, Problem};
 use portwright_core::profile::Profile;
 use portwright_core::{Change, Disruption, Object, Observed, PciAddress, Profiles, Step, VfRef};
 
@@ -110,7 +110,7 @@ impl HostNode {
         verified: impl IntoIterator<Item = PciAddress>,
     ) -> Result<(), JournalError> {
         let pfs = verified.into_iter().filter_map(|address| observed.pf(address));
-        pfs.into_iter().try_for_each(|pf| self.journal.remember(pf))
+        pfs.into_iter().try_for_each(|pf| self.journal.remember(self.observer.root(), pf))
     }
 
     pub(crate) fn look(&self) -> Look<'_> {
@@ -237,7 +237,22 @@ impl HostNode {
         if let Some(supplement) = &mut self.supplement {
             supplement(&mut observed);
         }
+        self.note_away(&mut observed);
         Ok(observed)
+    }
+
+    /// Notes which VFs somebody has, or whose netdevs are away. What cannot be noted is a problem: nothing will be put back
+    /// that the journal does not know of.
+    fn note_away(&mut self, observed: &mut Observed) {
+        for pf in &mut observed.pfs {
+            if let Err(error) = self.journal.note_away(pf) {
+                let reason = portwright_core::drive::chain(&error);
+                observed.problems.push(Problem { object: Object::Pci(pf.address), reason });
+            }
+            for vf in &mut pf.vfs {
+                vf.remembered = self.journal.remembered(VfRef { pf: pf.address, index: vf.index }).cloned();
+            }
+        }
     }
 
     /// Forgets a saved autoprobe value that is back: a crash came between writing and noting it. Kept, it would one day be

@@ -7,15 +7,17 @@
 
 mod recall;
 mod record;
+mod udev;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use portwright_core::observed::{Pf, Problem, RememberedVf};
+use portwright_core::observed::{Pf, Problem, RememberedVf, Vf};
 use portwright_core::{Object, PciAddress, VfRef};
 
 pub(crate) use self::recall::recall;
 use self::record::{ParseError, Record, ThisBoot};
+use self::udev::Named;
 use crate::root::{ReadError, Root};
 use crate::write::{self, WriteError};
 
@@ -169,16 +171,38 @@ impl Journal {
         })
     }
 
+    /// Notes of each VF that is remembered that somebody has been seen to hold it, or that its netdev has been seen to be
+    /// away. Only then is anything put back once it is here again.
+    pub fn note_away(&mut self, pf: &Pf) -> Result<(), JournalError> {
+        let known = self.this_boot(pf.address).map(|record| &record.vfs);
+        let gone = pf.vfs.iter().filter(|vf| !is_here(vf)).map(|vf| vf.index);
+        let gone: Vec<u16> = gone.filter(|index| known.is_some_and(|vfs| vfs.contains_key(index))).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.change(pf.address, |record| {
+            for index in gone {
+                if let Some(remembered) = record.this_boot.vfs.get_mut(&index) {
+                    remembered.away = true;
+                }
+            }
+        })
+    }
+
     /// Keeps a verified PF as its last good state, and what its VFs' netdevs look like. A VF whose netdev is not here now
-    /// (a pod has it) keeps what was known before.
-    pub fn remember(&mut self, pf: &Pf) -> Result<(), JournalError> {
+    /// (a pod has it) keeps what was known before; so does one that udevd has not named yet.
+    pub fn remember(&mut self, root: &Root, pf: &Pf) -> Result<(), JournalError> {
+        let named = Named::read(root);
         self.change(pf.address, |record| {
             let vfs = &mut record.this_boot.vfs;
             vfs.retain(|index, _| pf.vf(*index).is_some());
-            for vf in &pf.vfs {
-                if let (Some(netdev), true) = (vf.netdevs.first(), vf.holders.is_empty()) {
+            for vf in pf.vfs.iter().filter(|vf| is_here(vf)) {
+                let Some(netdev) = vf.netdevs.first() else { continue };
+                if named.is_final(root, netdev) {
                     let (name, mtu) = (netdev.name.clone(), netdev.mtu.known().copied());
                     vfs.insert(vf.index, RememberedVf { name, mac: netdev.mac, mtu, away: false });
+                } else if let Some(remembered) = vfs.get_mut(&vf.index) {
+                    remembered.away = false;
                 }
             }
             record.last_good = Some(Record::settled(pf));
@@ -213,6 +237,11 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Nobody has the VF, and its netdev is in the host's network namespace.
+fn is_here(vf: &Vf) -> bool {
+    vf.holders.is_empty() && !vf.netdevs.is_empty()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at the files themselves")]
 
-use portwright_core::observed::{Holder, Netdev, Vf};
+use portwright_core::observed::{Holder, Netdev};
 use portwright_core::{Fact, MacAddress};
 use serde_json::json;
 
@@ -33,8 +33,12 @@ impl Bench {
         self.state().join(format!("pf/{PF}.json"))
     }
 
+    fn root(&self) -> Root {
+        Root::new(self.folder.path())
+    }
+
     fn read(&self) -> Journal {
-        Journal::read(&Root::new(self.folder.path()), &self.state())
+        Journal::read(&self.root(), &self.state())
     }
 }
 
@@ -93,7 +97,7 @@ fn what_a_boot_ends_is_forgotten_and_the_last_good_state_is_not() {
     journal.save_autoprobe(pf(), true).unwrap();
     journal.set_made_by_us(pf(), true).unwrap();
     journal.set_doing(pf(), Some("set VFs 0 → 2".to_owned())).unwrap();
-    journal.remember(&observed_pf(vec![vf(0, Some("ens1f0v0")), vf(1, None)])).unwrap();
+    journal.remember(&bench.root(), &observed_pf(vec![vf(0, Some("ens1f0v0")), vf(1, None)])).unwrap();
     let reference = VfRef { pf: pf(), index: 0 };
     let same_boot = bench.read();
     let remembered = same_boot.remembered(reference).unwrap();
@@ -112,7 +116,9 @@ fn what_a_boot_ends_is_forgotten_and_the_last_good_state_is_not() {
 fn a_vf_that_a_pod_has_keeps_what_was_known_of_it() {
     let bench = Bench::new();
     let mut journal = bench.read();
-    journal.remember(&observed_pf(vec![vf(0, Some("ens1f0v0")), vf(1, Some("ens1f0v1"))])).unwrap();
+    journal
+        .remember(&bench.root(), &observed_pf(vec![vf(0, Some("ens1f0v0")), vf(1, Some("ens1f0v1"))]))
+        .unwrap();
     let mut held = vf(1, Some("net1"));
     held.holders = vec![Holder::Namespace {
         netns: "pod".to_owned(),
@@ -121,13 +127,70 @@ fn a_vf_that_a_pod_has_keeps_what_was_known_of_it() {
         netdev: None,
         container: None,
     }];
-    journal.remember(&observed_pf(vec![vf(0, None), held])).unwrap();
+    journal.remember(&bench.root(), &observed_pf(vec![vf(0, None), held])).unwrap();
     let name = |index| journal.remembered(VfRef { pf: pf(), index }).map(|vf| vf.name.as_str());
     assert_eq!((name(0), name(1)), (Some("ens1f0v0"), Some("ens1f0v1")));
-    journal.remember(&observed_pf(vec![vf(0, None)])).unwrap();
+    journal.remember(&bench.root(), &observed_pf(vec![vf(0, None)])).unwrap();
     assert_eq!(journal.remembered(VfRef { pf: pf(), index: 1 }), None, "the VF is gone");
     journal.forget_vfs(pf()).unwrap();
     assert_eq!(journal.remembered(VfRef { pf: pf(), index: 0 }), None);
+}
+
+#[test]
+fn who_had_a_vf_is_noted_until_it_is_in_order_again() {
+    let bench = Bench::new();
+    let mut journal = bench.read();
+    let away = |index| bench.read().remembered(VfRef { pf: pf(), index }).map(|vf| vf.away);
+    let two = || observed_pf(vec![vf(0, Some("ens1f0v0")), vf(1, Some("ens1f0v1"))]);
+    journal.note_away(&observed_pf(vec![vf(0, None)])).unwrap();
+    assert!(!bench.file().exists(), "there is nothing to put back");
+    journal.remember(&bench.root(), &two()).unwrap();
+    journal.note_away(&two()).unwrap();
+    assert_eq!((away(0), away(1)), (Some(false), Some(false)));
+    let mut held = vf(1, Some("ens1f0v1"));
+    held.holders =
+        vec![serde_json::from_value(json!({"kind": "pod", "namespace": "a", "name": "b"})).unwrap()];
+    journal.note_away(&observed_pf(vec![vf(0, None), held])).unwrap();
+    assert_eq!((away(0), away(1)), (Some(true), Some(true)));
+    journal.note_away(&two()).unwrap();
+    assert_eq!((away(0), away(1)), (Some(true), Some(true)), "that they are back does not put them in order");
+    journal.remember(&bench.root(), &two()).unwrap();
+    assert_eq!((away(0), away(1)), (Some(false), Some(false)));
+}
+
+#[test]
+fn a_name_is_remembered_once_udevd_has_given_it() {
+    let bench = Bench::new();
+    let mut journal = bench.read();
+    let file = |path: &str, content: &str| {
+        let path = bench.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    };
+    let seen = |name: &str| {
+        let mut vf = vf(0, Some(name));
+        vf.netdevs.iter_mut().for_each(|netdev| netdev.ifindex = 7);
+        observed_pf(vec![vf])
+    };
+    let mut after = |name: &str| {
+        journal.remember(&bench.root(), &seen(name)).unwrap();
+        journal.remembered(VfRef { pf: pf(), index: 0 }).map(|vf| vf.name.clone())
+    };
+    file("run/udev/control", "");
+    file("sys/class/net/eth6/ifindex", "7\n");
+    assert_eq!(after("eth6"), None, "udevd has not seen it");
+    file("run/udev/data/n7", "");
+    std::fs::rename(
+        bench.folder.path().join("sys/class/net/eth6"),
+        bench.folder.path().join("sys/class/net/ens1f0v6"),
+    )
+    .unwrap();
+    assert_eq!(after("eth6"), None, "it was seen before udevd was done");
+    assert_eq!(after("ens1f0v6").as_deref(), Some("ens1f0v6"));
+    std::fs::remove_file(bench.folder.path().join("run/udev/data/n7")).unwrap();
+    assert_eq!(after("eth9").as_deref(), Some("ens1f0v6"), "what was known stays");
+    std::fs::remove_file(bench.folder.path().join("run/udev/control")).unwrap();
+    assert_eq!(after("eth9").as_deref(), Some("eth9"), "nobody renames it");
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn a_write_that_hangs_is_one_pfs_trouble() {
 }
 
 /// Lets the VF be held from now on.
-fn hold(node: &mut HostNode, holder: Holder) {
+pub(crate) fn hold(node: &mut HostNode, holder: Holder) {
     node.set_supplement(Box::new(move |observed| {
         let vfs = observed.pfs.iter_mut().flat_map(|pf| &mut pf.vfs);
         vfs.for_each(|vf| vf.holders = vec![holder.clone()]);

@@ -12,13 +12,15 @@ use portwright_host::inventory::Observer;
 use portwright_host::node::HostNode;
 use portwright_host::root::Root;
 use portwright_host::run::HostError;
+use serde_json::json;
 
 use crate::child::launcher;
 use crate::kernel::{self, FullPipe};
-use crate::node::{Bench, OTHER, PF, address, failure, on_pf};
+use crate::node::{Bench, OTHER, PF, address, failure, hold, on_pf, on_vf};
 use crate::tree::TreeBuilder;
 
-pub(crate) const TESTS: [(&str, fn()); 5] = [
+pub(crate) const TESTS: [(&str, fn()); 6] = [
+    ("who_holds_a_vf_is_journalled", who_holds_a_vf_is_journalled),
     (
         "autoprobe_is_journalled_before_and_forgotten_when_back",
         autoprobe_is_journalled_before_and_forgotten_when_back,
@@ -154,4 +156,29 @@ fn the_journal_is_part_of_the_observation() {
         "{:?}",
         seen.problems
     );
+}
+
+fn who_holds_a_vf_is_journalled() {
+    let bench = Bench::new();
+    let vf = bench.vf(0, Some("igbvf"));
+    bench.tree.netdev(&vf, "ens1f0v0").unwrap();
+    let mut node = bench.open();
+    let before = node.observe().unwrap();
+    node.remember(&before, [address(PF)]).unwrap();
+    let reference = VfRef { pf: address(PF), index: 0 };
+    let away = |node: &mut HostNode| {
+        let seen = node.observe().unwrap();
+        let remembered = seen.vf(reference).unwrap().remembered.clone().unwrap();
+        assert_eq!(node.journal().remembered(reference), Some(&remembered));
+        remembered.away
+    };
+    assert!(!away(&mut node));
+    // A step looks, too, and may be the only one to see the pod.
+    hold(&mut node, serde_json::from_value(json!({"kind": "pod", "namespace": "a", "name": "b"})).unwrap());
+    failure(node.run(&on_vf(0, Change::SetVfTrust { from: None, to: true })));
+    node.set_supplement(Box::new(|_| {}));
+    assert!(away(&mut node));
+    let now = node.observe().unwrap();
+    node.remember(&now, [address(PF)]).unwrap();
+    assert!(!away(&mut node));
 }
