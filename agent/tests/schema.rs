@@ -40,10 +40,10 @@ fn everything() -> Value {
             {"kind": "namespace", "netns": "blue", "pid": 7, "command": "sleep", "netdev": "net1", "container": "abc"},
             {"kind": "file", "file": "vfio-group", "path": "/dev/vfio/7", "pid": 8, "command": "qemu", "container": null,
                 "shared": false}],
-        "remembered": {"name": "ens1f0v0", "mac": "02:00:00:00:00:02", "mtu": 1500}});
+        "remembered": {"name": "ens1f0v0", "mac": "02:00:00:00:00:02", "mtu": 1500, "away": true}});
     json!({
         "node": {"kernel": "6.12.0", "macSeed": "00", "iommu": true, "lockdown": "none", "drivers": ["igb"],
-            "modules": ["vfio_pci"], "modprobe": true, "udevRule": "#", "sight": {"holders": "partial", "why": "x"}},
+            "modules": ["vfio_pci"], "modprobe": true, "udevRule": "#", "sight": {"seen": "partial", "why": "x"}},
         "pfs": [{"address": "0000:3b:00.0", "name": "ens1f0", "vendor": "8086", "device": "10c9", "class": "020000",
             "driver": "igb", "numaNode": 0, "iommuGroup": 1, "acpiIndex": 1, "totalVfs": 7, "vfDevice": "10ca",
             "autoprobe": true, "savedAutoprobe": true, "eswitch": "switchdev", "madeByUs": true, "stuck": "x",
@@ -56,10 +56,11 @@ fn everything() -> Value {
         "vdpa": [{"name": "vdpa0", "parent": "0000:3b:10.0", "driver": "vhost_vdpa"}],
         "details": [{"address": "0000:3b:10.0", "acpiIndex": 7, "pKey": "0xffff", "ddp": "GTP"}],
         "links": [{"name": "bond0", "ifindex": 1, "kind": "bond", "lowers": ["ens1f0"], "master": "br0",
-            "addresses": ["192.0.2.1", "2001:db8::1"], "pci": "0000:3b:00.0"}],
+            "addresses": ["192.0.2.1", "2001:db8::1"], "linkLocal": ["fe80::1"], "pci": "0000:3b:00.0"}],
         "management": {"defaultRoutes": [{"interface": "bond0", "family": 6}], "nodeAddresses": ["192.0.2.1"],
             "apiServers": [["192.0.2.9", 6443]],
-            "sessions": [{"local": "192.0.2.1", "localPort": 22, "remote": "192.0.2.2", "remotePort": 4444}]},
+            "sessions": [{"local": "192.0.2.1", "localPort": 22, "remote": "192.0.2.2", "remotePort": 4444}],
+            "sight": {"seen": "partial", "why": "x"}},
         "ovs": {"version": "3.1.0", "vswitchd": true, "settled": true, "datapathTypes": ["netdev", "system"],
             "otherConfig": {"hw-offload": "true"},
             "bridges": [{"name": "br0", "datapath": "netdev", "works": true, "failMode": "secure", "stp": true, "rstp": false,
@@ -134,7 +135,7 @@ fn every_reason_is_in_the_schemas_and_has_a_heading() {
 
 #[test]
 fn the_test_itself_sees_what_is_wrong() {
-    let mut plan = json!({"steps": [], "blocked": [], "unknown": []});
+    let mut plan = json!({"steps": [], "blocked": [], "unknown": [], "notes": []});
     assert_fits("plan", &plan);
     for (field, value) in
         [("more", json!(1)), ("steps", json!({})), ("unknown", json!([{"object": 3, "what": "x"}]))]

@@ -66,6 +66,9 @@ pub struct Profile {
     /// VF attributes that the PF's driver takes by netlink; absent means all are tried.
     #[serde(default)]
     pub vf_attributes: Option<Sourced<Vec<VfAttribute>>>,
+    /// VF attributes that the driver refuses while the e-switch is in switchdev mode.
+    #[serde(default)]
+    pub switchdev_refuses: Option<Sourced<Vec<VfAttribute>>>,
     /// Whether the driver takes VF rates only while the PF has carrier.
     #[serde(default)]
     pub rate_needs_carrier: Option<Sourced<bool>>,

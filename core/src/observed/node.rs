@@ -52,11 +52,12 @@ pub enum Lockdown {
     Confidentiality,
 }
 
-/// Whether everything that could hold a VF was visible. If not, no VF counts as idle.
+/// Whether everything that a decision needs was visible: all holders of VFs, or all that the management path is found by. If
+/// not, no VF counts as idle, and every port may be the one that the node is reached over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "holders")]
+#[serde(rename_all = "kebab-case", tag = "seen")]
 pub enum Sight {
-    /// All processes, descriptors and network namespaces were read.
+    /// All of it was read.
     #[default]
     Complete,
     /// Something was hidden.

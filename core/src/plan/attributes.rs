@@ -6,6 +6,7 @@
 use super::Findings;
 use super::gate::{Request, gate};
 use super::link::Link;
+use super::netdev::back_from_user;
 use super::pf::PfPlanner;
 use super::preflight::wanted_attributes;
 use crate::blocked::{Blocked, Reason};
@@ -171,7 +172,9 @@ impl PfPlanner<'_> {
                     return None;
                 }
                 let has_none = existing.is_none_or(|vf| vf.admin.mac.is(&MacAddress::ZERO));
-                if has_none { stable() } else { None }
+                // A pod's MAC does not stay on a VF that came back: the pod may have it elsewhere by now.
+                let before = || existing.and_then(back_from_user).and_then(|remembered| remembered.mac);
+                if has_none { stable() } else { before() }
             }
         }
     }

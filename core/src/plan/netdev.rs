@@ -4,11 +4,11 @@ use super::Findings;
 use super::gate::{Request, gate};
 use super::link::Link;
 use super::pf::PfPlanner;
-use super::preflight::is_vfio;
+use super::preflight::for_user_space;
 use crate::desired::{DriverWish, MacPolicy, VfGroup};
 use crate::fact::Fact;
 use crate::id::{MacAddress, Object, VfRef};
-use crate::observed::Vf;
+use crate::observed::{RememberedVf, Vf};
 use crate::profile::MacApplies;
 use crate::step::{Change, Disruption, DriverTarget};
 
@@ -81,6 +81,22 @@ impl PfPlanner<'_> {
     ) {
         let object = || Object::Vf(reference);
         let Some(netdev) = vf.netdevs.first() else { return };
+        let most = link.mtu.unwrap_or(u32::MAX);
+        let wish = group.and_then(wanted_mtu).filter(|mtu| *mtu <= most);
+        let wish = wish.or_else(|| self.remembered_mtu(vf, link));
+        // Above the PF's MTU its frames are dropped: then it comes down with the PF, wished for or not.
+        let down = netdev.mtu.known().filter(|mtu| **mtu > most).map(|_| most);
+        if let Some(wish) = wish.or(down) {
+            match netdev.mtu {
+                Fact::Known(mtu) if mtu == wish => {}
+                Fact::Known(mtu) => {
+                    let change = Change::SetVfMtu { from: Some(mtu), to: wish };
+                    findings.step(object(), change, Disruption::None, false);
+                }
+                Fact::Absent(_) => findings.unknown(object(), "MTU"),
+            }
+        }
+        // The name comes last: it is what tells that the VF was away.
         if let Some(remembered) = &vf.remembered
             && remembered.name != netdev.name
             && self.context.observed.link(&remembered.name).is_none()
@@ -88,29 +104,11 @@ impl PfPlanner<'_> {
             let change = Change::RenameVf { from: netdev.name.clone(), to: remembered.name.clone() };
             findings.step(object(), change, Disruption::None, false);
         }
-        let most = link.mtu.unwrap_or(u32::MAX);
-        let wish = group.and_then(wanted_mtu).filter(|mtu| *mtu <= most);
-        let wish = wish.or_else(|| self.remembered_mtu(vf, link));
-        // Above the PF's MTU its frames are dropped: then it comes down with the PF, wished for or not.
-        let down = netdev.mtu.known().filter(|mtu| **mtu > most).map(|_| most);
-        let Some(wish) = wish.or(down) else { return };
-        match netdev.mtu {
-            Fact::Known(mtu) if mtu == wish => {}
-            Fact::Known(mtu) => {
-                findings.step(
-                    object(),
-                    Change::SetVfMtu { from: Some(mtu), to: wish },
-                    Disruption::None,
-                    false,
-                );
-            }
-            Fact::Absent(_) => findings.unknown(object(), "MTU"),
-        }
     }
 
     /// The MTU that the VF's netdev had when it was last in order, as far as the PF still takes it.
     fn remembered_mtu(&self, vf: &Vf, link: Link) -> Option<u32> {
-        let remembered = vf.remembered.as_ref().and_then(|remembered| remembered.mtu);
+        let remembered = back_from_user(vf).and_then(|remembered| remembered.mtu);
         remembered.filter(|mtu| link.mtu.is_none_or(|most| *mtu <= most))
     }
 
@@ -168,6 +166,10 @@ pub(super) fn makes_netdev(driver: &DriverTarget) -> bool {
     }
 }
 
-fn for_user_space(driver: &str) -> bool {
-    is_vfio(driver) || driver.contains("uio")
+/// What is remembered of a VF that somebody has had since: that it was held, or that its netdev came back with another name.
+/// What differs on a VF that nobody had is the administrator's, and stays.
+pub(super) fn back_from_user(vf: &Vf) -> Option<&RememberedVf> {
+    let remembered = vf.remembered.as_ref()?;
+    let renamed = vf.netdevs.first().is_some_and(|netdev| netdev.name != remembered.name);
+    (remembered.away || renamed).then_some(remembered)
 }

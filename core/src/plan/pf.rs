@@ -4,6 +4,7 @@
 //! probed once, with its MAC in place; e-switch where its driver allows it.
 
 use super::link::Link;
+use super::preflight::for_user_space;
 use super::remake::Remake;
 use super::{Context, Findings, on_management_path};
 use crate::blocked::{Blocked, Reason};
@@ -12,7 +13,8 @@ use crate::fact::{Absence, Fact};
 use crate::id::{Object, VfRef};
 use crate::observed::{Pf, Vf};
 use crate::profile::{Configure, EswitchOrder, Profile};
-use crate::step::{Change, Disruption};
+use crate::range::IndexSet;
+use crate::step::{Change, Disruption, Step};
 use crate::usage::{Use, uses};
 
 /// What one PF is planned with.
@@ -43,6 +45,13 @@ pub(super) fn plan_pf<'a>(
         findings.blocked.push(Blocked::new(object, Reason::PfNoDriver, "no driver is bound to it", hint));
         // It is the PCI device's, and stays as it is until a driver comes back.
         planner.plan_autoprobe_restore(&mut findings);
+    } else if let Some(driver) = pf.driver.as_deref().filter(|driver| for_user_space(driver)) {
+        findings.blocked.push(planner.unsupported(
+            format!(
+                "the port itself is given to user space by driver {driver}: a VM or a DPDK process has it"
+            ),
+            "bind it to the NIC's kernel driver, or narrow the policy's `select`",
+        ));
     } else {
         planner.plan(&mut findings);
     }
@@ -93,7 +102,9 @@ impl PfPlanner<'_> {
             findings.steps.append(&mut ahead.steps);
             if touches {
                 findings.notes.append(&mut notes);
+                let up = self.postponed_up(findings, &remake);
                 self.plan_remake(findings, &remake);
+                findings.steps.extend(up);
             }
             self.plan_vfs(findings, &remake);
         }
@@ -106,7 +117,31 @@ impl PfPlanner<'_> {
         }
         findings.blocked.append(&mut ahead.blocked);
         findings.unknown.append(&mut ahead.unknown);
+        self.note_missing_vfs(findings, &remake);
         self.note_untested(findings);
+    }
+
+    /// Takes the step that sets the port up out of the plan where it can come after the VFs are made: they are made faster
+    /// on a port that is down, and need it up only when their drivers probe.
+    fn postponed_up(&self, findings: &mut Findings, remake: &Remake) -> Option<Step> {
+        if !remake.recreate || self.probes_itself(remake) {
+            return None;
+        }
+        let up = findings.steps.iter().position(|step| matches!(step.change, Change::SetPfUp { .. }))?;
+        Some(findings.steps.remove(up))
+    }
+
+    /// Says which groups speak of VFs that will not be there: a pool without devices should not come as a surprise.
+    fn note_missing_vfs(&self, findings: &mut Findings, remake: &Remake) {
+        let there = |index: u16| {
+            if remake.recreate { index < remake.target } else { self.pf.vf(index).is_some() }
+        };
+        for group in &self.entry.groups {
+            if let Some(missing) = IndexSet::from_indexes(group.vfs.iter().filter(|index| !there(*index))) {
+                let pool = group.pool.as_ref().map(|pool| format!(" of pool {pool}")).unwrap_or_default();
+                findings.notes.push(format!("VFs {missing}{pool} do not exist"));
+            }
+        }
     }
 
     fn plan_vfs(&self, findings: &mut Findings, remake: &Remake) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Findings;
 use super::pf::PfPlanner;
 use crate::blocked::{Blocked, Reason};
-use crate::desired::{DriverWish, VfGroup, VlanProtocol};
+use crate::desired::{DriverWish, EswitchMode, VfGroup, VlanProtocol};
 use crate::id::{Object, VfRef};
 use crate::profile::VfAttribute;
 use crate::step::{Change, Disruption, DriverTarget};
@@ -13,6 +13,11 @@ use crate::step::{Change, Disruption, DriverTarget};
 /// Whether a driver gives devices to user space through VFIO, which needs an IOMMU.
 pub(super) fn is_vfio(driver: &str) -> bool {
     driver.contains("vfio")
+}
+
+/// Whether a driver gives devices to user space at all.
+pub(super) fn for_user_space(driver: &str) -> bool {
+    is_vfio(driver) || driver.contains("uio") || driver.contains("pci-stub")
 }
 
 impl PfPlanner<'_> {
@@ -188,7 +193,21 @@ impl PfPlanner<'_> {
     /// Whether the PF's driver takes an attribute, as far as its profile says.
     pub(super) fn takes(&self, attribute: VfAttribute) -> bool {
         let taken = self.profile.and_then(|profile| profile.vf_attributes.as_ref());
-        taken.is_none_or(|taken| taken.value.contains(&attribute))
+        taken.is_none_or(|taken| taken.value.contains(&attribute)) && !self.refuses_in_switchdev(attribute)
+    }
+
+    /// Whether the driver refuses an attribute in the e-switch mode that the PF is to have.
+    fn refuses_in_switchdev(&self, attribute: VfAttribute) -> bool {
+        let refused = self.profile.and_then(|profile| profile.switchdev_refuses.as_ref());
+        let wanted = self.entry.eswitch.filter(|_| !self.entry.externally_managed);
+        let mode = wanted.or(self.pf.eswitch.known().copied());
+        mode == Some(EswitchMode::Switchdev)
+            && refused.is_some_and(|refused| refused.value.contains(&attribute))
+    }
+
+    /// What to add to a refusal that holds in one e-switch mode only.
+    fn in_mode(&self, attribute: VfAttribute) -> &'static str {
+        if self.refuses_in_switchdev(attribute) { " in switchdev mode" } else { "" }
     }
 
     /// Whether the PF's driver takes the attributes that groups want.
@@ -210,7 +229,12 @@ impl PfPlanner<'_> {
             for (attribute, name) in &wanted {
                 if !self.takes(*attribute) {
                     findings.blocked.push(self.unsupported(
-                        format!("{} {name}, which driver {} does not take", want(group), self.driver()),
+                        format!(
+                            "{} {name}, which driver {} does not take{}",
+                            want(group),
+                            self.driver(),
+                            self.in_mode(*attribute)
+                        ),
                         "leave the attribute out of this group",
                     ));
                 }

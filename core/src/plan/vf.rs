@@ -8,7 +8,7 @@ use super::gate::{Request, gate};
 use super::link::Link;
 use super::netdev::makes_netdev;
 use super::pf::PfPlanner;
-use super::preflight::is_vfio;
+use super::preflight::{for_user_space, is_vfio};
 use crate::desired::{DriverWish, VfGroup};
 use crate::id::{Object, VfRef};
 use crate::observed::Vf;
@@ -175,7 +175,7 @@ impl PfPlanner<'_> {
         match (driver, wanted) {
             (Some(driver), DriverTarget::Named { driver: wanted, .. }) => driver == wanted,
             // The kernel's choice is not known; a driver for user space is certainly not it.
-            (Some(driver), DriverTarget::Default) => !is_vfio(driver) && !driver.contains("uio"),
+            (Some(driver), DriverTarget::Default) => !for_user_space(driver),
             (None, DriverTarget::Named { .. } | DriverTarget::Default) => false,
         }
     }

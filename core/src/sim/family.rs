@@ -57,6 +57,8 @@ pub struct Traits {
     pub checks_vf_mtu: bool,
     /// VF attributes that are refused.
     pub refuses: &'static [VfAttribute],
+    /// Those that are refused in switchdev mode.
+    pub refuses_in_switchdev: &'static [VfAttribute],
 }
 
 impl Family {
@@ -87,6 +89,7 @@ impl Family {
             rate_needs_carrier: false,
             checks_vf_mtu: true,
             refuses: &[],
+            refuses_in_switchdev: &[],
         };
         match self {
             Family::Igb => Traits {
@@ -105,6 +108,7 @@ impl Family {
                 ids: (PciId(0x8086), PciId(0x159b), PciId(0x1889)),
                 eswitch: EswitchRule::WithoutVfs,
                 mac_at_once: true,
+                refuses_in_switchdev: &[VfAttribute::Trust],
                 ..plain
             },
             Family::Mlx5 => Traits {
@@ -112,6 +116,7 @@ impl Family {
                 vf_driver: "mlx5_core",
                 ids: (PciId(0x15b3), PciId(0x1017), PciId(0x1018)),
                 eswitch: EswitchRule::VfsUnbound,
+                refuses_in_switchdev: &[VfAttribute::Vlan, VfAttribute::VlanDot1ad],
                 ..plain
             },
             Family::Mlx4 => Traits {

@@ -216,7 +216,10 @@ impl Kernel {
             return Err(Errno::NotSupported);
         }
         let vf = pf.vfs.get_mut(&reference.index).ok_or(Errno::Invalid)?;
-        let refuses = |kind: VfAttribute| traits.refuses.contains(&kind);
+        let switchdev = pf.eswitch == EswitchMode::Switchdev;
+        let refuses = |kind: VfAttribute| {
+            traits.refuses.contains(&kind) || (switchdev && traits.refuses_in_switchdev.contains(&kind))
+        };
         let Admin { mac, vlan, spoof_check, trust, tx_rate, link_state } = &mut vf.admin;
         match attribute {
             Attribute::Mac(to) => {
@@ -230,8 +233,12 @@ impl Kernel {
             {
                 return Err(Errno::NotSupported);
             }
+            Attribute::Vlan(to) if to.id != 0 && refuses(VfAttribute::Vlan) => {
+                return Err(Errno::NotSupported);
+            }
             Attribute::Vlan(to) => *vlan = to,
             Attribute::SpoofCheck(to) => *spoof_check = to,
+            Attribute::Trust(_) if refuses(VfAttribute::Trust) => return Err(Errno::NotSupported),
             Attribute::Trust(to) => *trust = to,
             Attribute::Rate(_) if traits.rate_needs_carrier && !carrier => return Err(Errno::Invalid),
             Attribute::Rate(to) if to.min != 0 && refuses(VfAttribute::MinRate) => {

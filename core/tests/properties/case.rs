@@ -1,6 +1,6 @@
 //! A case: a node, and a story of policies, interruptions and other people.
 
-use portwright_core::desired::Desired;
+use portwright_core::desired::{Desired, EswitchMode, NicEntry};
 use portwright_core::id::{PciAddress, VfRef};
 use portwright_core::sim::{Errno, Event, SimNode};
 
@@ -36,9 +36,9 @@ impl Case {
         let mut choices = Choices::new(numbers);
         let node = node::node(&mut choices);
         let count = 1 + choices.below(3);
-        let stages = (0..count).map(|_| stage(&mut choices, &node)).collect();
-        // Nobody could foresee that a driver whose name is not known is missing.
-        let foreseeable = node.kernel.node.driver_loaded("iavf");
+        let stages: Vec<Stage> = (0..count).map(|_| stage(&mut choices, &node)).collect();
+        // Nobody could foresee that a driver whose name is not known is missing, nor what it refuses in switchdev mode.
+        let foreseeable = node.kernel.node.driver_loaded("iavf") && !speaks_of_switchdev(&node, &stages);
         let gaps = if choices.chance(12) && foreseeable { choices.below(4) } else { 0 };
         Case { node, stages, gaps }
     }
@@ -124,4 +124,12 @@ fn later(choices: &mut Choices<'_>, node: &SimNode) -> Event {
         6 => taking(choices, vf),
         _ => fault(choices, pf),
     }
+}
+
+fn speaks_of_switchdev(node: &SimNode, stages: &[Stage]) -> bool {
+    let wanted = |entry: &NicEntry| entry.eswitch == Some(EswitchMode::Switchdev);
+    node.kernel.pfs.values().any(|pf| pf.eswitch == EswitchMode::Switchdev)
+        || stages
+            .iter()
+            .any(|stage| stage.desired.documents.iter().any(|document| document.nics.iter().any(wanted)))
 }

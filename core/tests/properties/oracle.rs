@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use portwright_core::desired::{Desired, DisruptionPolicy, DriverWish, MacPolicy, NicEntry, TxRate, VfGroup};
+use portwright_core::desired::{
+    Desired, DisruptionPolicy, DriverWish, EswitchMode, MacPolicy, NicEntry, TxRate, VfGroup,
+};
 use portwright_core::id::{MacAddress, Object, PciAddress, VfRef};
 use portwright_core::observed::Sight;
 use portwright_core::sim::family::EswitchRule;
@@ -142,7 +144,10 @@ fn check_reason(node: &SimNode, desired: &Desired, object: &Object, reason: Reas
         Reason::FirmwareLimit => sim.shown.total_vfs == 0,
         Reason::PfNoDriver => sim.driver.is_none(),
         Reason::PfUnsupported => {
+            let switchdev =
+                entry.eswitch == Some(EswitchMode::Switchdev) || sim.eswitch == EswitchMode::Switchdev;
             !traits.refuses.is_empty()
+                || (switchdev && !traits.refuses_in_switchdev.is_empty())
                 || !traits.configurable
                 || !traits.netdev
                 || traits.eswitch == EswitchRule::Never

@@ -31,12 +31,12 @@ pub(super) fn plan_bridge(
     let mut wanted: Vec<Wanted<'_>> = uplink::wanted(scene, wish, found, &mut work.findings);
     wanted.extend(wish.ports.iter().map(Wanted::of_port));
     let names = port::plan_ports(scene, bound, found, &wanted, work);
+    let sent = mirror::plan_mirrors(scene, wish, found, &names, mirrors, &mut work.findings);
     if let Some(bridge) = found {
         let from = Setting::FloodVlans(bridge.flood_vlans.clone());
-        let flooded = mirror::flooded(scene, bridge, mirrors);
+        let flooded = mirror::flooded(scene, bridge, sent);
         work.findings.set(&target, owner, from, Setting::FloodVlans(flooded));
     }
-    mirror::plan_mirrors(scene, wish, found, &names, mirrors, &mut work.findings);
 }
 
 /// Makes a bridge that is not there; false if it cannot be.

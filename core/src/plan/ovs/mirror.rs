@@ -12,7 +12,7 @@ use crate::ovs::{
 };
 use crate::plan::Findings;
 
-/// Plans the mirrors of a bridge whose ports will have these names.
+/// Plans the mirrors of a bridge whose ports will have these names; gives the VLANs that copies are sent in.
 pub(super) fn plan_mirrors(
     scene: &Scene<'_>,
     wish: &BridgeWish,
@@ -20,7 +20,8 @@ pub(super) fn plan_mirrors(
     names: &BTreeSet<String>,
     mirrors: &[&Bound<'_, MirrorWish>],
     findings: &mut Findings,
-) {
+) -> BTreeSet<u16> {
+    let mut sent = BTreeSet::new();
     let there = found.map(|bridge| bridge.mirrors.as_slice()).unwrap_or_default();
     let listed = |mirror: &Mirror| mirrors.iter().any(|bound| bound.wish.name == mirror.name);
     for mirror in there.iter().filter(|mirror| !listed(mirror)) {
@@ -45,10 +46,15 @@ pub(super) fn plan_mirrors(
             continue;
         }
         let Some(copies) = resolve(scene, bound.wish, found, names, &target, findings) else { continue };
-        plan_mirror(scene, wish, bound, there, copies, &target, findings);
+        let output_vlan = copies.output_vlan;
+        if plan_mirror(scene, wish, bound, there, copies, &target, findings) {
+            sent.extend(output_vlan);
+        }
     }
+    sent
 }
 
+/// Plans one mirror; false if it cannot be.
 fn plan_mirror(
     scene: &Scene<'_>,
     wish: &BridgeWish,
@@ -57,7 +63,7 @@ fn plan_mirror(
     copies: Copies,
     target: &Target,
     findings: &mut Findings,
-) {
+) -> bool {
     let owner = bound.document.name.as_str();
     let named: Vec<&Mirror> = there.iter().filter(|mirror| mirror.name == bound.wish.name).collect();
     match named.as_slice() {
@@ -72,7 +78,7 @@ fn plan_mirror(
                 };
                 let hint = "choose another name, or say `adopt: true` on the bridge";
                 findings.obstacle(target, Reason::NameConflict, what, hint);
-                return;
+                return false;
             }
             let from = Setting::Owner(mirror.owner().map(ToOwned::to_owned));
             findings.set(target, owner, from, Setting::Owner(Some(owner.to_owned())));
@@ -88,8 +94,10 @@ fn plan_mirror(
         [..] => {
             let what = format!("bridge {} has several mirrors of this name, not all of them ours", wish.name);
             findings.obstacle(target, Reason::NameConflict, what, "choose another name");
+            return false;
         }
     }
+    true
 }
 
 /// Removes a mirror that is ours and no longer listed.
@@ -193,15 +201,11 @@ pub(super) fn rspan_vlans<'a>(mirrors: impl IntoIterator<Item = &'a MirrorWish>)
 }
 
 /// The VLANs that a bridge shall flood: those it does, without those that only our former mirrors needed.
-pub(super) fn flooded(
-    scene: &Scene<'_>,
-    bridge: &Bridge,
-    mirrors: &[&Bound<'_, MirrorWish>],
-) -> BTreeSet<u16> {
+pub(super) fn flooded(scene: &Scene<'_>, bridge: &Bridge, sent: BTreeSet<u16>) -> BTreeSet<u16> {
     let ours = bridge.mirrors.iter().filter(|mirror| scene.is_ours(mirror.owner()));
     let former: BTreeSet<u16> = ours.filter_map(|mirror| mirror.copies.output_vlan).collect();
     let mut flooded: BTreeSet<u16> = bridge.flood_vlans.difference(&former).copied().collect();
-    flooded.extend(rspan_vlans(mirrors.iter().map(|bound| bound.wish)));
+    flooded.extend(sent);
     flooded
 }
 

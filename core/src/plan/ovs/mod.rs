@@ -20,7 +20,7 @@ use super::{Context, Findings, Plan, Subject};
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{Desired, DisruptionPolicy};
 use crate::observed::Observed;
-use crate::ovs::{Change, Ovs, Port, Setting, Target};
+use crate::ovs::{Change, Interface, Ovs, Port, Setting, Target};
 use crate::step::{self, Disruption};
 
 /// What all bridges are planned with.
@@ -37,6 +37,13 @@ struct Scene<'a> {
 impl Scene<'_> {
     fn observed(&self) -> &Observed {
         self.context.observed
+    }
+
+    /// Why an interface is on the management path. Below a bridge all ports count, because nobody can tell which leads out;
+    /// an internal one never does.
+    fn carries_the_node(&self, interface: &Interface) -> Option<&str> {
+        let why = self.context.management.netdevs.get(&interface.name)?;
+        (interface.kind != "internal" || !why.contains(" through ")).then_some(why)
     }
 
     /// Whether a row belongs to one of the policies that were given.
@@ -171,10 +178,8 @@ fn unreachable(context: &Context<'_>, desired: &Desired, plan: &mut Plan) {
 /// Removes a port that is ours, with its reason why not if the management path runs over it.
 fn remove_port(scene: &Scene<'_>, bridge: &str, port: &Port, owner: &str, findings: &mut Findings) {
     let target = Target::port(bridge, &port.name);
-    let on_path = port
-        .interfaces
-        .iter()
-        .find_map(|interface| Some((interface, scene.context.management.netdevs.get(&interface.name)?)));
+    let on_path =
+        port.interfaces.iter().find_map(|interface| Some((interface, scene.carries_the_node(interface)?)));
     if let Some((interface, why)) = on_path {
         let what =
             format!("{} {why}; removing it from bridge {bridge} could cut the node off", interface.name);

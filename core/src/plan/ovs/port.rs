@@ -83,7 +83,7 @@ fn keep(
     findings.set(&target, owner, from, Setting::Owner(Some(owner.to_owned())));
     for to in settings(port, one) {
         let Some(from) = of_port_setting(port, &to) else { continue };
-        if let Some(why) = blocks(scene, bridge, one, &from, &to) {
+        if let Some(why) = blocks(scene, port, one, &to) {
             findings.obstacle(&target, Reason::ManagementPath, why, super::bridge::ALLOW);
             continue;
         }
@@ -137,13 +137,7 @@ fn settings(port: &Port, one: &Wanted<'_>) -> Vec<Setting> {
 }
 
 /// Why a setting of a port on the management path must not be changed.
-fn blocks(
-    scene: &Scene<'_>,
-    bridge: &Bridge,
-    one: &Wanted<'_>,
-    from: &Setting,
-    to: &Setting,
-) -> Option<String> {
+fn blocks(scene: &Scene<'_>, port: &Port, one: &Wanted<'_>, to: &Setting) -> Option<String> {
     let cuts = match to {
         Setting::Vlan(_)
         | Setting::BondMode(_)
@@ -166,21 +160,11 @@ fn blocks(
     if !cuts || one.uplink.is_some_and(|uplink| uplink.allow_management_path) {
         return None;
     }
-    let members = if let Setting::Members(members) = from { members } else { &one.interfaces };
-    let path = &scene.context.management.netdevs;
-    // The local port reaches everything through every port; only what carries the node's traffic itself counts.
-    let local = path.contains_key(&bridge.name) && one.uplink.is_some();
-    let found = members.iter().find_map(|name| Some((name, path.get(name)?)));
-    found
-        .map(|(name, why)| format!("{name} {why}; changing its {} could cut the node off", noun(to)))
-        .or_else(|| {
-            local.then(|| {
-                format!(
-                    "{} carries the node's own traffic; changing its uplink could cut the node off",
-                    bridge.name
-                )
-            })
-        })
+    let there = port.interfaces.iter();
+    let found = there.into_iter().find_map(|interface| Some((interface, scene.carries_the_node(interface)?)));
+    found.map(|(interface, why)| {
+        format!("{} {why}; changing its {} could cut the node off", interface.name, noun(to))
+    })
 }
 
 fn noun(setting: &Setting) -> &'static str {
