@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use portwright_core::observed::module_name;
 use portwright_core::{Object, PciAddress, udev_rule};
 
 use super::{Done, HostError};
@@ -35,9 +36,11 @@ pub(super) fn load_module(node: &mut HostNode, pf: PciAddress, module: &str) -> 
         let looked_for = places.iter().map(|place| node.root().join(place)).collect();
         return Err(HostError::NoProgram { program: PROGRAM, looked_for });
     };
-    let ended = program::run(&modprobe, &["--", module], MODPROBE_WITHIN)
+    let mut words = vec!["--", module];
+    words.extend(binding_nothing(module));
+    let ended = program::run(&modprobe, &words, MODPROBE_WITHIN)
         .map_err(|source| HostError::Program { program: PROGRAM, source })?;
-    let command = format!("{PROGRAM} {module}");
+    let command = format!("{PROGRAM} {}", words.get(1..).unwrap_or_default().join(" "));
     match ended {
         Ended::Well => {}
         Ended::Badly(text) => return Err(HostError::ProgramFailed { command, text }),
@@ -55,6 +58,13 @@ pub(super) fn load_module(node: &mut HostNode, pf: PciAddress, module: &str) -> 
         wanted: format!("driver {module}"),
         found: "none of that name".to_owned(),
     })
+}
+
+/// What keeps a module from binding devices as it is loaded: that is no step of the plan. Hosts with DPDK often have
+/// `options vfio-pci ids=…` in `/etc/modprobe.d`, by which the module takes every unbound device of that kind; what is said
+/// on the command line comes last and counts.
+fn binding_nothing(module: &str) -> Option<&'static str> {
+    (module_name(module) == "vfio_pci").then_some("ids=")
 }
 
 fn find(node: &HostNode, places: &[&str]) -> Option<PathBuf> {
