@@ -1,0 +1,154 @@
+//! What pods have: pod resources, the checkpoint, our own hand-outs, and the files that are kept for them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use portwright_device_plugin::{Registration, allocations};
+use portwright_host::root::Root;
+use portwright_tests::kubelet::{Answer, Kubelet, Pod};
+
+use crate::rig::{CONFIG, NODE, Rig, ids, request};
+
+const NET: &str = "intel.com/net";
+const INFO: &str = "var/run/k8s.cni.cncf.io/devinfo/dp";
+
+fn pod(devices: &[&str]) -> Answer {
+    Answer::Pods(vec![Pod {
+        namespace: "default".to_owned(),
+        name: "web-0".to_owned(),
+        resource: NET.to_owned(),
+        devices: devices.iter().map(|id| (*id).to_owned()).collect(),
+    }])
+}
+
+fn checkpoint(rig: &Rig, device: &str) {
+    let folder = rig.dir.join("device-plugins");
+    std::fs::create_dir_all(&folder).unwrap();
+    let text = format!(
+        r#"{{"Data":{{"PodDeviceEntries":[{{"PodUID":"f459","ContainerName":"c","ResourceName":"{NET}","DeviceIDs":{{"-1":["{device}"]}},"AllocResp":""}}],"RegisteredDevices":{{}}}},"Checksum":1}}"#
+    );
+    std::fs::write(folder.join("kubelet_internal_checkpoint"), text).unwrap();
+}
+
+/// Makes kubelet's socket look as if it had been there for long: its age is read from its change time, which only the
+/// kernel writes, so the clock that is compared with is the other side.
+async fn read(rig: &Rig) -> allocations::Allocations {
+    allocations::read(&Root::new(rig.tree.root()), &rig.dir).await
+}
+
+fn devices(found: &allocations::Allocations) -> Vec<&str> {
+    found.list.iter().map(|one| one.device.as_str()).collect()
+}
+
+#[tokio::test]
+async fn the_checkpoint_counts_while_kubelet_does_not_tell() {
+    let rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    assert_eq!(read(&rig).await, allocations::Allocations::default(), "no kubelet, no pods");
+
+    checkpoint(&rig, "0000:3b:01.1");
+    assert_eq!(devices(&read(&rig).await), ["0000:3b:01.1"], "no socket");
+
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    kubelet.set_pods(pod(&["0000:3b:01.0"]));
+    // Its socket is new: what it lists may not be all.
+    assert_eq!(devices(&read(&rig).await), ["0000:3b:01.0", "0000:3b:01.1"]);
+    kubelet.set_pods(Answer::Refused);
+    assert_eq!(devices(&read(&rig).await), ["0000:3b:01.1"], "refused");
+
+    std::fs::write(rig.dir.join("device-plugins/kubelet_internal_checkpoint"), "{\"Data\"").unwrap();
+    let unknown = read(&rig).await.unknown.unwrap();
+    for word in ["rejected by rate limit", "checkpoint"] {
+        assert!(unknown.contains(word), "{word}: {unknown}");
+    }
+
+    // A checkpoint of before this boot counts for nothing, whatever it holds.
+    let boot = SystemTime::now() + Duration::from_secs(3600);
+    let boot = boot.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    rig.tree.file("proc/stat", format!("cpu 1 2 3\nbtime {boot}\n")).unwrap();
+    assert_eq!(read(&rig).await, allocations::Allocations::default());
+}
+
+#[tokio::test]
+async fn a_silent_kubelet_is_given_up() {
+    let rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    kubelet.set_pods(Answer::Silent);
+    checkpoint(&rig, "0000:3b:01.1");
+    assert_eq!(devices(&read(&rig).await), ["0000:3b:01.1"]);
+}
+
+#[tokio::test]
+async fn a_device_in_a_pod_stays_in_its_pool() {
+    let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    rig.publish().await;
+    ids(&kubelet, NET, &["0000:3b:01.0", "0000:3b:01.1"]).await;
+    kubelet.set_pods(pod(&["0000:3b:01.0"]));
+    rig.read_held().await;
+    // Its netdev goes into the pod: it is as healthy as before.
+    std::fs::remove_dir_all(rig.tree.root().join("sys/devices/pci0000:00/0000:3b:01.0/net")).unwrap();
+    rig.publish().await;
+    ids(&kubelet, NET, &["0000:3b:01.0", "0000:3b:01.1"]).await;
+    // Bound to another driver it is of no use, and kubelet must still count it.
+    rig.tree.bind("0000:3b:01.0", Some("vfio-pci")).unwrap();
+    rig.publish().await;
+    ids(&kubelet, NET, &["!0000:3b:01.0", "0000:3b:01.1"]).await;
+    let mut client = kubelet.client(NET).await.unwrap();
+    let (code, text) = crate::rig::refused(&mut client, request(&["0000:3b:01.0"])).await;
+    assert_eq!(code, tonic::Code::FailedPrecondition);
+    assert!(
+        text.contains("intel.com/net: device 0000:3b:01.0 is unhealthy: drivers wants iavf, found vfio-pci"),
+        "{text}"
+    );
+    // What does not exist is in no list, pod or not.
+    rig.tree.remove_function("0000:3b:01.0").unwrap();
+    rig.publish().await;
+    ids(&kubelet, NET, &["0000:3b:01.1"]).await;
+}
+
+#[tokio::test]
+async fn files_are_kept_for_whoever_has_the_device() {
+    let mut rig = Rig::with(NODE, CONFIG, Registration::Legacy, true);
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    rig.publish().await;
+    ids(&kubelet, NET, &["0000:3b:01.0", "0000:3b:01.1"]).await;
+    ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.2", "0000:3b:01.3"]).await;
+    let mut net = kubelet.client(NET).await.unwrap();
+    let mut dpdk = kubelet.client("intel.com/dpdk").await.unwrap();
+    net.allocate(request(&["0000:3b:01.0"])).await.unwrap();
+    dpdk.allocate(request(&["0000:3b:01.2"])).await.unwrap();
+    let info = rig.tree.root().join(INFO).join("intel.com-net-0000:3b:01.0-device.json");
+    let cdi = rig.tree.root().join("var/run/cdi/sriov-dp-intel.com-net-pci-dpdk.json");
+    assert!(info.exists() && cdi.exists());
+    let foreign = rig.tree.root().join(INFO).join("other.com-net-0000:3b:01.0-device.json");
+    std::fs::write(&foreign, "{}").unwrap();
+
+    // Handed out a moment ago: kubelet does not list it yet, and nothing is swept.
+    rig.read_held().await;
+    assert!(info.exists() && cdi.exists());
+    rig.plugin.stop().await;
+    assert!(info.exists() && cdi.exists(), "a stop of ours is no end of the pod");
+
+    // A new run knows only what kubelet says.
+    let settings = portwright_device_plugin::Settings {
+        kubelet_dir: rig.dir.clone(),
+        registration: Registration::Legacy,
+        use_cdi: true,
+    };
+    let context = portwright_device_plugin::Context::new(
+        Root::new(rig.tree.root()),
+        settings,
+        portwright_device_plugin::metrics::Metrics::default(),
+    );
+    rig.plugin = portwright_device_plugin::Plugin::start(context);
+    kubelet.set_pods(pod(&["0000:3b:01.0"]));
+    rig.publish().await;
+    rig.read_held().await;
+    assert!(info.exists(), "the pod still has it");
+    assert!(!cdi.exists(), "nobody has these");
+    kubelet.set_pods(pod(&[]));
+    rig.read_held().await;
+    assert!(!info.exists(), "nobody has it any more");
+    assert!(foreign.exists(), "files of others stay");
+    assert_eq!(rig.held, BTreeMap::new());
+}
