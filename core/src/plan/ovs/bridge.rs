@@ -260,10 +260,9 @@ fn set_datapath(
     if !has_datapath(scene, wanted, &target, work) {
         return;
     }
-    if let Some(why) = reached_over(scene, bridge) {
+    if let Some(why) = on_path(scene, bound.wish, bridge) {
         let what = format!("{why}; making the bridge anew would cut the node off");
-        let hint = "move the node's own traffic to another port; nothing overrides this for a datapath";
-        work.findings.obstacle(&target, Reason::ManagementPath, what, hint);
+        work.findings.obstacle(&target, Reason::ManagementPath, what, ALLOW);
         return;
     }
     let cuts: std::collections::BTreeSet<String> = bridge.others().map(|port| port.name.clone()).collect();
