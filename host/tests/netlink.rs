@@ -113,6 +113,28 @@ fn addresses_and_default_routes_of_both_families_and_all_tables() {
 }
 
 #[test]
+fn default_routes_through_next_hop_objects_count_on_hosts_that_tell_only_the_object() {
+    fresh_netns();
+    sh("echo 0 > /proc/sys/net/ipv4/nexthop_compat_mode
+        ip link add va type veth peer name vb
+        ip link set va up; ip link set vb up
+        ip addr add 192.0.2.1/24 dev va; ip addr add 198.51.100.1/24 dev vb
+        ip addr add 2001:db8::1/64 dev va nodad
+        ip nexthop add id 1 via 192.0.2.254 dev va
+        ip nexthop add id 2 via 198.51.100.254 dev vb
+        ip nexthop add id 3 group 1/2
+        ip nexthop add id 4 via 2001:db8::ff dev va
+        ip route add default nhid 3
+        ip route add default nhid 1 table 77
+        ip -6 route add default nhid 4");
+    let links = by_name();
+    let (va, vb) = (links["va"].ifindex, links["vb"].ifindex);
+    let routes: BTreeSet<(u32, u8)> =
+        netlink::default_routes().unwrap().into_iter().map(|r| (r.ifindex, r.family)).collect();
+    assert_eq!(routes, BTreeSet::from([(va, 4), (va, 6), (vb, 4)]));
+}
+
+#[test]
 fn every_way_out_of_a_multipath_default_route_counts() {
     fresh_netns();
     sh("ip link add va type veth peer name vb

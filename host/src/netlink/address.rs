@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::attr::{Attr, Malformed, attrs};
 use super::error::NetlinkError;
+use super::nexthop::NextHops;
 use super::socket::{Ask, Connection};
 
 const RTM_NEWADDR: u16 = 20;
@@ -20,6 +21,7 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_MULTIPATH: u16 = 9;
+const RTA_NH_ID: u16 = 30;
 /// `RTN_UNICAST`: neither local nor blackhole.
 const UNICAST: u8 = 1;
 const AF_INET: u8 = 2;
@@ -57,11 +59,13 @@ pub fn addresses() -> Result<Vec<RawAddress>, NetlinkError> {
     Ok(decoded.map_err(|Malformed(why)| ask.malformed(why))?.into_iter().flatten().collect())
 }
 
-/// Default routes of all tables and both families, each outgoing interface of a multipath route on its own.
+/// Default routes of all tables and both families, each outgoing interface of a multipath route or of a group of next hops
+/// on its own. A route that leads nobody knows where is an error.
 pub fn default_routes() -> Result<Vec<RawRoute>, NetlinkError> {
     let ask = Ask::new("list", "routes");
     let mut connection = Connection::route()?;
-    let mut routes = Vec::new();
+    let malformed = |Malformed(why)| ask.malformed(why);
+    let (mut routes, mut by_object) = (Vec::new(), Vec::new());
     for family in [AF_INET, AF_INET6] {
         let mut body = [0_u8; ROUTE_HEADER];
         body[0] = family;
@@ -71,7 +75,17 @@ pub fn default_routes() -> Result<Vec<RawRoute>, NetlinkError> {
             other => other?,
         };
         for message in messages.iter().filter(|message| message.kind == RTM_NEWROUTE) {
-            routes.extend(decode_route(&message.body).map_err(|Malformed(why)| ask.malformed(why))?);
+            match decode_route(&message.body).map_err(malformed)? {
+                Ways::Interfaces(found) => routes.extend(found),
+                Ways::Object { id, family } => by_object.push((id, family)),
+            }
+        }
+    }
+    if !by_object.is_empty() {
+        let hops = NextHops::read(&mut connection)?;
+        for (id, family) in by_object {
+            let interfaces = hops.interfaces(id).map_err(malformed)?;
+            routes.extend(interfaces.into_iter().map(|ifindex| RawRoute { ifindex, family }));
         }
     }
     routes.sort_unstable();
@@ -105,19 +119,30 @@ fn ip(family: u8, attr: &Attr<'_>) -> Result<Option<IpAddr>, Malformed> {
     })
 }
 
-fn decode_route(body: &[u8]) -> Result<Vec<RawRoute>, Malformed> {
+/// Where a route leads.
+enum Ways {
+    Interfaces(Vec<RawRoute>),
+    /// Where this next-hop object does.
+    Object {
+        id: u32,
+        family: u8,
+    },
+}
+
+fn decode_route(body: &[u8]) -> Result<Ways, Malformed> {
     let short = || Malformed(format!("a route message of {} bytes", body.len()));
     let (head, rest) = body.split_first_chunk::<ROUTE_HEADER>().ok_or_else(short)?;
     let [family, destination_bits, _, _, _, _, _, kind, flags @ ..] = *head;
     let cached = u32::from_ne_bytes(flags) & CLONED != 0;
     if destination_bits != 0 || kind != UNICAST || cached {
-        return Ok(Vec::new());
+        return Ok(Ways::Interfaces(Vec::new()));
     }
     let family = if family == AF_INET6 { 6 } else { 4 };
-    let mut routes = Vec::new();
+    let (mut routes, mut object) = (Vec::new(), None);
     for attr in attrs(rest) {
         let attr = attr?;
         match attr.kind {
+            RTA_NH_ID => object = Some(attr.u32()?),
             RTA_OIF => routes.push(RawRoute { ifindex: attr.u32()?, family }),
             RTA_MULTIPATH => {
                 routes.extend(nexthops(attr.value)?.into_iter().map(|ifindex| RawRoute { ifindex, family }))
@@ -125,7 +150,11 @@ fn decode_route(body: &[u8]) -> Result<Vec<RawRoute>, Malformed> {
             _ => {}
         }
     }
-    Ok(routes)
+    // The kernel may tell both; then the interfaces are the object's.
+    Ok(match object {
+        Some(id) if routes.is_empty() => Ways::Object { id, family },
+        Some(_) | None => Ways::Interfaces(routes),
+    })
 }
 
 /// Outgoing interfaces of a list of `struct rtnexthop`.

@@ -12,6 +12,7 @@ mod attr;
 mod error;
 mod link;
 mod namespace;
+mod nexthop;
 mod set;
 mod socket;
 mod vf;
