@@ -16,6 +16,8 @@
     reason = "a measuring program: it starts servers, prints figures and fails by panicking"
 )]
 
+#[path = "apply/mod.rs"]
+mod apply;
 #[path = "../tests/it/harness/mod.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod harness;
@@ -49,6 +51,7 @@ fn main() {
     synchronise(&server);
     split(&server);
     runtime.block_on(apply_100());
+    apply::measure();
 }
 
 fn show(what: &str, value: impl std::fmt::Display, goal: &str) {
