@@ -109,6 +109,13 @@ struct Served {
     registered: Option<Identity>,
 }
 
+impl Drop for Served {
+    /// A server that nobody knows any more must not go on.
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
 impl Served {
     fn is_intact(&self) -> bool {
         kubelet::identity(&self.path) == Some(self.identity)
@@ -188,10 +195,10 @@ impl Keeper {
                 self.serve(mode)?
             }
         };
-        if mode == Mode::Legacy && !self.is_registered(&served) {
-            let there = kubelet::identity(&self.context.paths.kubelet_socket())?.into();
-            let known = self.register().await;
-            served.registered = if known { there } else { None };
+        // Without kubelet's socket there is nobody to tell; the folder's watch says when there is.
+        let there = kubelet::identity(&self.context.paths.kubelet_socket());
+        if mode == Mode::Legacy && there.is_some() && !self.is_registered(&served) {
+            served.registered = if self.register().await { there } else { None };
         }
         Some(served)
     }
@@ -199,6 +206,10 @@ impl Keeper {
     /// kubelet has closed the stream: it must be told anew. In watcher mode a new socket tells it.
     async fn hung_up(&mut self, served: Option<Served>) -> Option<Served> {
         let mut served = served?;
+        if self.streams.is_open() {
+            // The word is late: kubelet listens again. Telling it twice would end both streams.
+            return Some(served);
+        }
         tracing::info!(resource = %self.resource, "kubelet hung up");
         match served.mode {
             Mode::Watcher => {

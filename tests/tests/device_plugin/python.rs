@@ -8,13 +8,13 @@ use portwright_tests::kubelet::{Kubelet, raw};
 
 use crate::rig::{CONFIG, NODE, Rig, ids};
 
+/// The one that Debian's packages belong to; another may come first in the path.
+const PYTHON: &str = "/usr/bin/python3";
+
 #[tokio::test]
 async fn another_implementation_reads_the_same() {
-    let there = tokio::process::Command::new("python3")
-        .args(["-c", "import grpc"])
-        .stderr(Stdio::null())
-        .status()
-        .await;
+    let there =
+        tokio::process::Command::new(PYTHON).args(["-c", "import grpc"]).stderr(Stdio::null()).status().await;
     if !there.is_ok_and(|status| status.success()) {
         panic!("python3-grpcio is missing (hint: cargo xtask setup)");
     }
@@ -25,7 +25,7 @@ async fn another_implementation_reads_the_same() {
     let socket = kubelet.resource("intel.com/dpdk").unwrap().socket;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/device_plugin/client.py");
     for authority in ["localhost".to_owned(), raw::authority(&socket)] {
-        let output = tokio::process::Command::new("python3")
+        let output = tokio::process::Command::new(PYTHON)
             .arg(&script)
             .arg(&socket)
             .arg(&authority)
