@@ -504,6 +504,46 @@ fn a_file_that_could_be_any_vfs_counts_for_all() {
 }
 
 #[test]
+fn what_does_not_come_out_even_could_be_any() {
+    let (folder, tree) = node();
+    tree.remove(vf_file(2, "driver")).unwrap();
+    tree.link(vf_file(2, "driver"), "../../../bus/pci/drivers/vfio-pci").unwrap();
+    let holders = || {
+        let observed = observe(&folder);
+        observed.pf(PF.parse().unwrap()).unwrap().vfs.iter().map(|vf| vf.holders.len()).collect::<Vec<_>>()
+    };
+    // Two groups and one device: one group's device is closed, or this one is neither group's.
+    tree.link("proc/12/fd/3", "/dev/vfio/11").unwrap();
+    tree.link("proc/12/fd/4", "/dev/vfio/99").unwrap();
+    tree.link("proc/12/fd/5", "anon_inode:[vfio-device]").unwrap();
+    assert_eq!(holders(), [0, 2, 1]);
+    tree.remove("proc/12/fd/4").unwrap();
+    assert_eq!(holders(), [0, 2, 0]);
+    // A VF whose group cannot be read is in every group that is open.
+    tree.remove(vf_file(2, "iommu_group")).unwrap();
+    tree.link(vf_file(2, "iommu_group"), "../../../kernel/iommu_groups/x").unwrap();
+    assert_eq!(holders(), [0, 2, 2]);
+}
+
+#[test]
+fn a_process_that_has_left_its_main_thread_still_holds_files() {
+    let (folder, tree) = node();
+    let stat = |state: &str, threads| {
+        tree.file("proc/31/stat", format!("31 (a) b) {state} 1{} {threads} 0 99\n", " 0".repeat(15)))
+            .unwrap();
+        let observed = observe(&folder);
+        observed.pf(PF.parse().unwrap()).unwrap().vfs[1].holders.len()
+    };
+    tree.file("proc/31/comm", "a) b\n").unwrap();
+    fs::create_dir_all(tree.root.join("proc/31/fd")).unwrap();
+    for thread in ["32", "33"] {
+        tree.link(format!("proc/31/task/{thread}/fd/7"), "/dev/vfio/11").unwrap();
+    }
+    assert_eq!(stat("Z", 3), 1);
+    assert_eq!((stat("Z", 1), stat("S", 3)), (0, 0), "a process without open files");
+}
+
+#[test]
 fn every_sort_of_device_file_is_attributed() {
     let cases = [
         ("/dev/vfio/devices/vfio5", "sys/class/vfio-dev/vfio5", "vfio-dev/vfio5", FileKind::VfioDevice),

@@ -35,6 +35,16 @@ pub(crate) fn node_addresses(cmdline: &str) -> Vec<IpAddr> {
     found
 }
 
+/// Whether the process's first thread is a zombie and other threads run on, from `proc/<pid>/stat`.
+pub(crate) fn lives_in_threads(stat: &str) -> bool {
+    // The command, in parentheses, may itself hold spaces and parentheses.
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let mut fields = rest.split_ascii_whitespace();
+    // State is the third field, the number of threads the twentieth.
+    fields.next() == Some("Z")
+        && fields.nth(16).and_then(|text| text.parse().ok()).is_some_and(|n: u32| n > 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,22 +68,36 @@ impl Attribution<'_> {
         Candidates { functions: all.collect(), shared: true }
     }
 
-    /// Functions of an IOMMU group, bridges left out.
+    /// Functions of an IOMMU group, bridges left out, and those with VFIO whose group could not be read.
     fn group(&self, group: u32) -> Candidates {
-        let inside =
-            self.functions.iter().filter(|(_, raw)| raw.iommu_group == Some(group) && !raw.is_bridge());
+        let could_be = |raw: &RawFunction| match raw.iommu_group {
+            Some(own) => own == group && !raw.is_bridge(),
+            None => is_vfio(raw),
+        };
+        let inside = self.functions.iter().filter(|(_, raw)| could_be(raw));
         let functions: BTreeSet<PciAddress> = inside.map(|(address, _)| *address).collect();
         let shared = functions.len() > 1;
         Candidates { functions, shared }
     }
 
-    /// A device of unknown function is one of the groups that its process has open, if there are enough of them; the group
-    /// file may also be closed by now or belong to somebody who passed the device on.
+    /// A device of unknown function is one of the groups that its process has open, if these come out even: a group of one
+    /// function for each device. Otherwise a group file may be closed by now, or the device may come from somebody who passed
+    /// it on, and it could be any.
     fn anonymous(&self, process: &Process) -> Candidates {
         let unknown = |opened: &Opened| matches!(opened, Opened::AnonymousVfio(None));
         let devices = process.files.iter().filter(|(_, opened)| unknown(opened)).count();
+        let groups = process.files.iter().filter_map(|(_, opened)| match opened {
+            Opened::Group(group) => Some(*group),
+            Opened::VfioDevice(_)
+            | Opened::AnonymousVfio(_)
+            | Opened::Iommufd
+            | Opened::Uverbs(_)
+            | Opened::VhostVdpa(_)
+            | Opened::Uio(_) => None,
+        });
+        let groups: BTreeSet<u32> = groups.collect();
         let functions = self.functions_of(process, false);
-        if functions.is_empty() || functions.len() < devices {
+        if groups.len() != devices || functions.len() != devices {
             return self.every(is_vfio);
         }
         let shared = functions.len() > 1;

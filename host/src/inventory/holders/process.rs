@@ -98,13 +98,38 @@ impl Processes {
         if is_own {
             return Ok(());
         }
-        let files = self.files(&dir)?;
+        let mut files = self.files(&dir)?;
+        if files.is_empty() {
+            files = self.files_of_threads(&dir)?;
+        }
         if !files.is_empty() {
             let cgroup = dir.parsed("cgroup", "text", |text| Some(text.to_owned())).unwrap_or_default();
             let container = process::container(&cgroup);
             self.of_interest.insert(pid, Process { pid, command, container, files });
         }
         Ok(())
+    }
+
+    /// The same of a process whose first thread has ended while others go on, as of daemons that leave `main` by
+    /// `pthread_exit`: the process itself shows no files then.
+    fn files_of_threads(&mut self, dir: &Dir<'_>) -> Result<Vec<(String, Opened)>, ReadError> {
+        let stat = present(dir.attribute("stat"))?.unwrap_or_default();
+        if !process::lives_in_threads(&stat) {
+            return Ok(Vec::new());
+        }
+        let mut names = Vec::new();
+        let Some(mut tasks) = present(dir.dir("task"))? else { return Ok(Vec::new()) };
+        let listed = tasks.scan(|name, _| names.extend(std::str::from_utf8(name).map(str::to_owned)));
+        present(listed)?;
+        let mut files = Vec::new();
+        for name in names {
+            let Some(task) = present(tasks.dir(&name))? else { continue };
+            if let Some(inode) = present(namespace_of(&tasks, &name))?.flatten() {
+                self.network.entry(inode).or_default().note(|| task.path().join("ns/net"));
+            }
+            files.extend(self.files(&task)?);
+        }
+        Ok(files)
     }
 
     /// Open files that matter; files of network namespaces are noted on the way.
