@@ -70,7 +70,7 @@ pub fn of_pf<'a>(pf: &portwright_core::observed::Pf, profiles: &'a Profiles) -> 
         name: pf.name.clone(),
         profile: profile.map_or(portwright_core::profile::GENERIC, |profile| profile.name.as_str()),
         rule,
-        tested: profile.and_then(|profile| profile.tested.as_deref()),
+        tested: profile.and_then(|profile| profile.tested_on(pf)),
         quirks: profile
             .into_iter()
             .flat_map(|profile| &profile.quirks)

@@ -52,20 +52,17 @@ pub fn run(global: &Global, arguments: &RunArgs) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let runtime =
         runtime.map_err(|source| PoolsError::System { what: "start a runtime".to_owned(), source })?;
-    runtime.block_on(serve(global, arguments, wanted, kubelet, root))?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(&stop)?;
+        serve(global, arguments, wanted, &stop).await
+    })?;
     drop(lock);
     Ok(Exit::Ok)
 }
 
-async fn serve(
-    global: &Global,
-    arguments: &RunArgs,
-    wanted: Wanted,
-    kubelet: Paths,
-    root: Root,
-) -> Result<(), CliError> {
-    let stop = CancellationToken::new();
-    let failed = |what: String| move |source| PoolsError::System { what, source };
+/// SIGHUP ends it too, as it does upstream; a changed configuration is noticed without a signal.
+fn stop_on_signals(stop: &CancellationToken) -> Result<(), CliError> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit(), SignalKind::hangup()] {
         let mut signal = signal(kind).map_err(|source| CliError::Signals { source })?;
         let stop = stop.clone();
@@ -74,6 +71,18 @@ async fn serve(
             stop.cancel();
         });
     }
+    Ok(())
+}
+
+/// Serves pools until stopped.
+pub async fn serve(
+    global: &Global,
+    arguments: &RunArgs,
+    wanted: Wanted,
+    stop: &CancellationToken,
+) -> Result<(), CliError> {
+    let kubelet = Paths { folder: held::kubelet_dir(global) };
+    let root = Root::new(&global.root);
     let metrics = Metrics::default();
     let mut registry = Registry::with_prefix("portwright");
     metrics.register(&mut registry);
@@ -85,9 +94,9 @@ async fn serve(
     let plugin = Plugin::start(Context::new(root.clone(), settings, metrics));
     let trouble = Mutex::new(Some("the node was not looked at yet".to_owned()));
     let shown = Arc::new(Shown { registry, connections: plugin.connections(), trouble });
-    let address = http::serve(arguments.listen, Arc::clone(&shown), stop.clone())
-        .await
-        .map_err(failed(format!("listen on {}", arguments.listen)))?;
+    let address = http::serve(arguments.listen, Arc::clone(&shown), stop.clone()).await;
+    let what = format!("listen on {}", arguments.listen);
+    let address = address.map_err(|source| PoolsError::System { what, source })?;
     tracing::info!(%address, "metrics and health are served");
     let wakes: Arc<Wakes> = Arc::default();
     wake::devices(&root, Arc::clone(&wakes), stop.clone())?;
@@ -96,6 +105,6 @@ async fn serve(
         wake::config(path, Arc::clone(&wakes), stop.clone());
     }
     let reconciler = Reconciler { observer: observer(global), wanted, config, kubelet, plugin, shown };
-    reconciler.run(&wakes, stop).await;
+    reconciler.run(&wakes, stop.clone()).await;
     Ok(())
 }

@@ -14,5 +14,6 @@ mod held;
 mod hostile;
 mod python;
 mod rig;
+mod run;
 mod serve;
 mod storm;
