@@ -18,13 +18,18 @@ use nix::sys::resource::{UsageWho, getrusage};
 mod tree;
 
 const RUNS: usize = 11;
+/// Size of the release binary in MB, at most.
+const GOAL_MB: f64 = 15.0;
+/// Peak memory of `observe` in KiB, at most.
+const GOAL_KIB: i64 = 20 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let named = std::env::var("PORTWRIGHT_BINARY").ok();
     let which = if named.is_some() { "release" } else { "bench build, not what ships" };
     let binary = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_portwright").to_owned());
     let bytes = std::fs::metadata(&binary)?.len();
-    println!("binary ({which}): {:.1} MB", f64::from(u32::try_from(bytes)?) / 1e6);
+    let megabytes = f64::from(u32::try_from(bytes)?) / 1e6;
+    println!("binary ({which}): {megabytes:.1} MB (goal: at most {GOAL_MB} MB)");
 
     let folder = tempfile::tempdir()?;
     tree::generate(folder.path(), 8, 128)?;
@@ -46,8 +51,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Linux counts ru_maxrss in KiB; it is the largest child's, and observe is the only child.
     let peak = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
     println!(
-        "observe process, 8 PFs x 128 VFs ({which}): median {:.1} ms of {RUNS} runs, peak memory {peak} KiB",
+        "observe process, 8 PFs x 128 VFs ({which}): median {:.1} ms of {RUNS} runs, peak memory {peak} KiB (goal: at \
+         most {GOAL_KIB} KiB)",
         median.as_secs_f64() * 1e3
     );
+    if megabytes > GOAL_MB || peak > GOAL_KIB {
+        return Err("a goal was missed".into());
+    }
     Ok(())
 }

@@ -48,6 +48,9 @@ pub struct Profile {
     /// Whether portwright has been run on this family, and where; absent means untested.
     #[serde(default)]
     pub tested: Option<String>,
+    /// IDs of the PFs that it was run on; empty means that the whole family was.
+    #[serde(default)]
+    pub tested_ids: Vec<VendorDevice>,
     /// PF drivers that it applies to.
     #[serde(default)]
     pub drivers: Vec<String>,
@@ -69,6 +72,10 @@ pub struct Profile {
     /// VF attributes that the driver refuses while the e-switch is in switchdev mode.
     #[serde(default)]
     pub switchdev_refuses: Option<Sourced<Vec<VfAttribute>>>,
+    /// Whether VFs are made faster while the PF is down, and come out right. Some drivers refuse it (bnxt_en), so without
+    /// the fact the PF is set up first.
+    #[serde(default)]
+    pub makes_vfs_down: Option<Sourced<bool>>,
     /// Whether the driver takes VF rates only while the PF has carrier.
     #[serde(default)]
     pub rate_needs_carrier: Option<Sourced<bool>>,
@@ -99,6 +106,15 @@ pub struct Profile {
     /// Further quirks that an operator should know, shown by `profiles match`.
     #[serde(default)]
     pub quirks: Vec<Sourced<String>>,
+}
+
+impl Profile {
+    /// Where portwright was run on this very NIC; absent means untested hardware.
+    pub fn tested_on(&self, pf: &Pf) -> Option<&str> {
+        let ids = VendorDevice { vendor: pf.vendor, device: pf.device };
+        let meant = self.tested_ids.is_empty() || self.tested_ids.contains(&ids);
+        self.tested.as_deref().filter(|_| meant)
+    }
 }
 
 /// `vendor:device`.

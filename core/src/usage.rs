@@ -110,8 +110,12 @@ pub fn uses(observed: &Observed, vf: VfRef) -> Vec<Use> {
         );
     }
     // Hidden users never yield: behind a pod that was seen there may be an open VFIO file that was not.
+    let why = match (&observed.node.sight, &found.unseen) {
+        (Sight::Partial { why }, _) | (Sight::Complete, Some(why)) => Some(why),
+        (Sight::Complete, None) => None,
+    };
     if uses.iter().all(Use::yields_to_force)
-        && let Sight::Partial { why } = &observed.node.sight
+        && let Some(why) = why
     {
         uses.push(Use::Unseen { why: why.clone() });
     }

@@ -144,6 +144,9 @@ pub struct Vf {
     /// Who holds it.
     #[serde(default)]
     pub holders: Vec<Holder>,
+    /// Why somebody may hold it unseen, although users of the node's other VFs are seen: part of its folder cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<String>,
     /// What the state directory remembers of its netdev from the last good run in this boot.
     #[serde(default)]
     pub remembered: Option<RememberedVf>,

@@ -121,10 +121,12 @@ impl PfPlanner<'_> {
         self.note_untested(findings);
     }
 
-    /// Takes the step that sets the port up out of the plan where it can come after the VFs are made: they are made faster
-    /// on a port that is down, and need it up only when their drivers probe.
+    /// Takes the step that sets the port up out of the plan where it may come after the VFs are made: some drivers make them
+    /// faster on a port that is down, and VFs need it up only when their drivers probe.
     fn postponed_up(&self, findings: &mut Findings, remake: &Remake) -> Option<Step> {
-        if !remake.recreate || self.probes_itself(remake) {
+        let down =
+            self.profile.and_then(|profile| profile.makes_vfs_down.as_ref()).is_some_and(|down| down.value);
+        if !down || !remake.recreate || self.probes_itself(remake) {
             return None;
         }
         let up = findings.steps.iter().position(|step| matches!(step.change, Change::SetPfUp { .. }))?;
@@ -163,7 +165,7 @@ impl PfPlanner<'_> {
             None => findings
                 .notes
                 .push("untested hardware: no profile fits, generic behaviour is used".to_owned()),
-            Some(profile) if profile.tested.is_none() => {
+            Some(profile) if profile.tested_on(self.pf).is_none() => {
                 findings
                     .notes
                     .push(format!("untested hardware: profile {} comes from sources only", profile.name));
@@ -300,7 +302,8 @@ impl PfPlanner<'_> {
     }
 }
 
-fn words(change: &Change) -> String {
+/// A change in a few words: `set MTU 1500 → 9000`.
+pub(super) fn words(change: &Change) -> String {
     let (from, to) = change.texts();
     format!("{} {from} → {to}", change.words())
 }

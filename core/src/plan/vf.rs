@@ -7,7 +7,7 @@ use super::Findings;
 use super::gate::{Request, gate};
 use super::link::Link;
 use super::netdev::makes_netdev;
-use super::pf::PfPlanner;
+use super::pf::{PfPlanner, words};
 use super::preflight::{for_user_space, is_vfio};
 use crate::desired::{DriverWish, VfGroup};
 use crate::id::{Object, VfRef};
@@ -64,7 +64,12 @@ impl PfPlanner<'_> {
         if in_use && !unbound && binding.is_none() {
             return;
         }
-        if self.context.management.why(vf.address).is_some() && !self.entry.allow_management_path {
+        if let Some(why) =
+            self.context.management.why(vf.address).filter(|_| !self.entry.allow_management_path)
+        {
+            if settled {
+                self.tell_protected(findings, vf, group, link, why);
+            }
             return;
         }
         let before = findings.steps.len();
@@ -84,6 +89,31 @@ impl PfPlanner<'_> {
         }
         if !(settled && self.plan_probe(findings, reference, vf, group, link)) {
             self.plan_netdev(findings, reference, vf, group.filter(|_| settled), link);
+        }
+    }
+
+    /// Tells what would be changed on a VF that the node is reached over, if anything.
+    fn tell_protected(
+        &self,
+        findings: &mut Findings,
+        vf: &Vf,
+        group: Option<&VfGroup>,
+        link: Link,
+        why: &str,
+    ) {
+        let reference = VfRef { pf: self.pf.address, index: vf.index };
+        let mut would = Findings::default();
+        if let Some(group) = group {
+            self.plan_attributes(&mut would, reference, group, Some(vf), link);
+        }
+        if !self.plan_probe(&mut would, reference, vf, group, link) {
+            self.plan_netdev(&mut would, reference, vf, group, link);
+        }
+        if !would.steps.is_empty() {
+            let changes: Vec<String> = would.steps.iter().map(|step| words(&step.change)).collect();
+            let what = format!("`{}`", changes.join("`, `"));
+            let name = format!("VF {}", vf.index);
+            findings.blocked.push(super::on_management_path(Object::Vf(reference), &name, why, &what));
         }
     }
 

@@ -84,6 +84,7 @@ fn seen_vf(kernel: &Kernel, state: &StateDir, reference: VfRef, pf: &SimPf, vf: 
         vdpa: Vec::new(),
         admin: admin(pf, vf),
         holders: holders(kernel, reference, vf),
+        unseen: None,
         remembered: state.remembered.get(&reference).cloned(),
     }
 }

@@ -257,7 +257,9 @@ pub fn check_goal(node: &SimNode, desired: &Desired, plan: &Plan) -> Checked {
         check_pf(sim, entry).map_err(|why| format!("{address}: {why}"))?;
         for (index, vf) in &sim.vfs {
             let reference = VfRef { pf: *address, index: *index };
-            let protected = node.kernel.protected.contains(&vf.address) && !entry.allow_management_path;
+            let on_path =
+                node.kernel.protected.contains(&vf.address) || node.kernel.left_path.contains(&vf.address);
+            let protected = on_path && !entry.allow_management_path;
             if node.kernel.in_use(reference) || protected || aside(&Object::Vf(reference)) {
                 continue;
             }
