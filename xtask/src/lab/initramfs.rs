@@ -27,7 +27,7 @@ pub(super) struct Contents<'a> {
     pub(super) init: &'a Path,
     /// The netdevsim module.
     pub(super) netdevsim: &'a Path,
-    /// Our binaries; they land in /usr/bin.
+    /// Binaries that land in /usr/bin: ours, and what the timing scenario needs of a usual node.
     pub(super) binaries: &'a [PathBuf],
 }
 

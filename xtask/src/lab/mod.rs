@@ -127,6 +127,10 @@ impl Rig {
         let module = netdevsim::provide(&kernel)?;
         let mut binaries = binaries;
         binaries.push(vfio_user(&lab)?);
+        // What an administrator's script runs on, for the comparison of times; busybox has no part in it.
+        for tool in ["bash", "readlink", "basename"] {
+            binaries.push(sys::program(tool).with_context(|| format!("this machine has no {tool}"))?);
+        }
         let init = sys::workspace()?.join("tests/lab/init");
         let contents = initramfs::Contents { init: &init, netdevsim: &module, binaries: &binaries };
         let initramfs = initramfs::write(&kernel, &contents)?;

@@ -66,6 +66,7 @@ fn agree(lab: &mut Lab) -> Result<()> {
         }
         sim.remember();
         cli::converge(document)?;
+        guest::wait_for_carrier(&pf)?;
         let (there, here) = (shown(&sim.observe()?, &pf)?, shown(&observed()?, &pf)?);
         let mut differences = Vec::new();
         compare("", &there, &here, &mut differences);
