@@ -233,3 +233,93 @@ fn a_node_without_open_vswitch_is_normal() {
     assert_eq!(ping.code, Some(0), "{ping:#?}");
     assert_eq!(ping.json()["vswitchd"]["alive"], true);
 }
+
+/// Fault 5: a second ovsdb-server on the same file, and a second ovs-vswitchd at the same database.
+#[test]
+fn second_daemons_change_nothing() {
+    let (rig, a, b) = node();
+    let directory = rig.server.path("");
+    let db = rig.server.path("conf.db");
+    let second = tempfile::tempdir().unwrap();
+    let at = |name: &str| second.path().join(name).display().to_string();
+    let output = std::process::Command::new("ovsdb-server")
+        .arg(db)
+        .args([format!("--remote=punix:{}", at("second.sock")), format!("--unixctl={}", at("second.ctl"))])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("lock"), "{said}");
+    let mut daemon = std::process::Command::new("ip")
+        .args(["netns", "exec", rig.namespace(), "ovs-vswitchd"])
+        .arg(rig.server.remote().to_string())
+        .args(["--pidfile=none".replace("none", &at("v.pid")), format!("--unixctl={}", at("v.ctl"))])
+        .args(["-vconsole:off", "--no-chdir", &format!("--log-file={}", at("v.log"))])
+        .env("OVS_RUNDIR", &directory)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the second one says that it is the second", || {
+        std::fs::read_to_string(at("v.log")).is_ok_and(|log| log.contains("another ovs-vswitchd"))
+    });
+    rig.is_in_sync(&rig.policy("p", SPEC));
+    exchange(&a, &b, 3);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    exchange(&a, &b, 3);
+}
+
+/// Fault 7: the database is a read-only copy of another.
+#[test]
+fn a_read_only_database_is_said_to_be_one() {
+    let rig = Rig::start();
+    let active = crate::harness::Server::start();
+    let remote = active.remote().to_string();
+    rig.server.appctl("ovsdb.ctl", &["ovsdb-server/set-active-ovsdb-server", &remote]);
+    rig.server.appctl("ovsdb.ctl", &["ovsdb-server/connect-active-ovsdb-server"]);
+    let spec = rig.policy("p", "bridges:\n- {name: br0, datapath: netdev}");
+    let mut refused = rig.apply_file(&spec, &["--timeout", "2"]);
+    until("the copy is made", || {
+        refused = rig.apply_file(&spec, &["--timeout", "2"]);
+        refused.json()["steps"][0]["why"].as_str().is_some_and(|why| why.contains("not allowed"))
+    });
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(refused.stderr.contains("read-only"), "{}", refused.stderr);
+}
+
+/// A step whose `from` no longer holds changes nothing.
+#[test]
+fn a_stale_step_changes_nothing() {
+    use portwright_core::drive::RunError;
+    let (rig, ..) = node();
+    let mut switch =
+        portwright_ovs::node::OvsNode::new(rig.server.remote(), std::time::Duration::from_secs(10)).unwrap();
+    let step = |from: u16| {
+        let vlan = |tag| portwright_core::ovs::VlanSetting {
+            mode: Some("access".into()),
+            tag: Some(tag),
+            ..Default::default()
+        };
+        let setting = portwright_core::ovs::Setting::Vlan;
+        let change = portwright_core::ovs::Change::Set { from: setting(vlan(from)), to: setting(vlan(9)) };
+        portwright_core::Step {
+            object: "bridge/br0/port/va".parse().unwrap(),
+            change: portwright_core::Change::Ovs { owner: "p".into(), change: Box::new(change) },
+            disruption: portwright_core::Disruption::None,
+            force: false,
+        }
+    };
+    rig.vsctl("set port va tag=7 vlan_mode=access");
+    let before = rig.vsctl("get open_vswitch . next_cfg");
+    assert!(matches!(switch.run(&[step(6)]), Err(RunError::Stale { .. })));
+    assert_eq!(rig.vsctl("get open_vswitch . next_cfg"), before);
+    rig.vsctl("remove port va external_ids portwright.dev/owner");
+    let before = rig.vsctl("get open_vswitch . next_cfg");
+    assert!(matches!(switch.run(&[step(7)]), Err(RunError::Stale { .. })), "a row that is no longer ours");
+    assert_eq!(
+        (rig.vsctl("get open_vswitch . next_cfg"), rig.vsctl("get port va tag")),
+        (before, "7".into())
+    );
+    rig.vsctl("set port va external_ids:portwright.dev/owner=p");
+    switch.run(&[step(7)]).unwrap();
+    assert_eq!(rig.vsctl("get port va tag"), "9");
+}
