@@ -13,8 +13,9 @@ mod tree;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use portwright_core::Fact;
 use portwright_core::observed::{FileKind, Holder, Lockdown, Observed, Sight};
+use portwright_core::usage::{Use, uses};
+use portwright_core::{Fact, VfRef};
 use portwright_host::inventory::{ObserveError, Observer};
 use portwright_host::root::Root;
 use tempfile::TempDir;
@@ -523,6 +524,33 @@ fn what_does_not_come_out_even_could_be_any() {
     tree.remove(vf_file(2, "iommu_group")).unwrap();
     tree.link(vf_file(2, "iommu_group"), "../../../kernel/iommu_groups/x").unwrap();
     assert_eq!(holders(), [0, 2, 2]);
+}
+
+#[test]
+fn a_vf_that_is_read_in_part_may_be_in_use() {
+    let vf_ref = |index| VfRef { pf: PF.parse().unwrap(), index };
+    for (file, broken) in [("iommu_group", "x"), ("net", "a file instead of a folder")] {
+        let (folder, tree) = node();
+        if file == "net" {
+            fs::remove_dir_all(tree.root.join(vf_file(0, file))).unwrap();
+            tree.file(vf_file(0, file), broken).unwrap();
+        } else {
+            tree.remove(vf_file(0, file)).unwrap();
+            tree.link(vf_file(0, file), broken).unwrap();
+        }
+        let observed = observe(&folder);
+        let found = uses(&observed, vf_ref(0));
+        assert!(
+            matches!(found.as_slice(), [Use::Unseen { why }] if why.contains(file) && why.contains(&vf(0))),
+            "{found:?}"
+        );
+        assert!(uses(&observed, vf_ref(1)).is_empty() && uses(&observed, vf_ref(2)).is_empty(), "{file}");
+    }
+    let (folder, tree) = node();
+    tree.file(vf_file(0, "net/ens1f0v0/mtu"), "big\n").unwrap();
+    let observed = observe(&folder);
+    assert_eq!(problems(&observed).len(), 1);
+    assert_eq!(uses(&observed, vf_ref(0)), [], "an odd value hides nobody");
 }
 
 #[test]

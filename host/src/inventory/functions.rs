@@ -222,6 +222,7 @@ fn virtual_function(index: u16, address: PciAddress, raw: &RawFunction, groups: 
         vdpa: raw.vdpa.clone(),
         admin: VfAdmin::default(),
         holders: Vec::new(),
+        unseen: raw.unseen.clone(),
         remembered: None,
     }
 }

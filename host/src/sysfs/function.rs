@@ -41,6 +41,8 @@ pub(crate) struct RawFunction {
     pub(crate) subfunctions: Vec<String>,
     /// What could not be read.
     pub(crate) reasons: Reasons,
+    /// The first of these that keeps users from being seen: folder, IOMMU group, driver, netdevs or RDMA devices.
+    pub(crate) unseen: Option<String>,
 }
 
 impl RawFunction {
@@ -62,6 +64,11 @@ impl RawFunction {
     /// A function that is reported: with VFs, a VF, of the network class, or an accelerator.
     pub(crate) fn is_of_interest(&self) -> bool {
         self.total_vfs.is_some() || self.is_vf || self.is_network() || self.is_accelerator()
+    }
+
+    /// Notes that what could not be read since there were `before` reasons may hide who uses the function.
+    fn hides_users(&mut self, before: usize) {
+        self.unseen = self.unseen.take().or_else(|| self.reasons.0.get(before).cloned());
     }
 
     /// Its netdevs' values.
@@ -110,6 +117,7 @@ pub(crate) fn read(dir: &mut Dir<'_>, locks: Locks) -> RawFunction {
     if let Err(error) = dir.scan(|name, kind| has.note(name, kind)) {
         function.reasons.add(&error);
     }
+    function.hides_users(0);
     function.is_vf = has.physfn;
     if function.is_vf {
         (has.class, has.vendor, has.total_vfs) = (false, false, false);
@@ -120,9 +128,12 @@ pub(crate) fn read(dir: &mut Dir<'_>, locks: Locks) -> RawFunction {
         function.class = reasons.take(class);
     }
     if has.iommu_group {
+        let before = reasons.0.len();
         function.iommu_group = group(dir, reasons);
+        function.hides_users(before);
     }
     has.driver_override &= locks == Locks::None;
+    let reasons = &mut function.reasons;
     // A root complex shows the file, with 0, on every function with the capability.
     if has.total_vfs {
         let total = dir.parsed("sriov_totalvfs", "a number of VFs", parse::decimal);
@@ -189,8 +200,11 @@ fn identity(dir: &Dir<'_>, has: &Has, function: &mut RawFunction) {
     }
     function.device = required(reasons, dir, has.device, "device", ID, id);
     if has.driver {
+        let before = reasons.0.len();
         function.driver = reasons.take(dir.link_name("driver"));
+        function.hides_users(before);
     }
+    let reasons = &mut function.reasons;
     if has.driver_override {
         function.driver_override = reasons.take(driver_override(dir)).flatten();
     }
@@ -263,17 +277,16 @@ fn virtual_functions(dir: &Dir<'_>, has: &Has, function: &mut RawFunction) {
 
 /// Devices that live in the function's folder.
 fn children(dir: &Dir<'_>, has: Has, function: &mut RawFunction) {
-    let reasons = &mut function.reasons;
     let detail = if function.is_vf { Detail::Virtual } else { Detail::Full };
+    let before = function.reasons.0.len();
     if has.rdma {
-        function.rdma = names(dir, "infiniband", reasons);
+        function.rdma = names(dir, "infiniband", &mut function.reasons);
+        function.hides_users(before);
     }
-    if has.net {
-        function.netdevs = netdevs(dir, "net", detail, reasons);
-    }
-    for virtio in has.virtio {
-        // A virtio function's netdev belongs to the virtio device inside it.
-        function.netdevs.extend(netdevs(dir, &format!("{virtio}/net"), detail, reasons));
+    // A virtio function's netdev belongs to the virtio device inside it.
+    let inside = has.virtio.into_iter().map(|virtio| format!("{virtio}/net"));
+    for folder in has.net.then(|| "net".to_owned()).into_iter().chain(inside) {
+        netdevs(dir, &folder, detail, function);
     }
     function.vdpa = has.vdpa;
     function.vdpa.sort();
@@ -281,16 +294,20 @@ fn children(dir: &Dir<'_>, has: Has, function: &mut RawFunction) {
     function.subfunctions.sort();
 }
 
-fn netdevs(dir: &Dir<'_>, folder: &str, detail: Detail, reasons: &mut Reasons) -> Vec<RawNetdev> {
-    let Some(mut net) = reasons.take(dir.dir(folder)) else { return Vec::new() };
-    let found = entries(&mut net, reasons);
-    let mut netdevs = Vec::with_capacity(found.len());
+fn netdevs(dir: &Dir<'_>, folder: &str, detail: Detail, function: &mut RawFunction) {
+    let before = function.reasons.0.len();
+    let reasons = &mut function.reasons;
+    let net = reasons.take(dir.dir(folder));
+    let net = net.map(|mut net| (entries(&mut net, reasons), net));
+    // A netdev that is not listed may be in use; one that has an odd value is seen.
+    function.hides_users(before);
+    let Some((found, net)) = net else { return };
+    let reasons = &mut function.reasons;
     for name in found {
         if let Some(mut folder) = reasons.take(net.dir(&name)) {
-            netdevs.push(netdev::read(&mut folder, &name, detail, reasons));
+            function.netdevs.push(netdev::read(&mut folder, &name, detail, reasons));
         }
     }
-    netdevs
 }
 
 fn names(dir: &Dir<'_>, folder: &str, reasons: &mut Reasons) -> Vec<String> {
