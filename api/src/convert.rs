@@ -10,7 +10,7 @@ use portwright_core::id::PciAddress;
 use portwright_core::range::IndexSet;
 use portwright_core::select::{Pattern, Selector};
 
-use crate::check::{Errors, not_there_yet, sections};
+use crate::check::{Errors, sections};
 use crate::convert_ovs;
 use crate::error::FieldError;
 use crate::names;
@@ -24,11 +24,10 @@ use crate::tree::shortened;
 pub fn convert(policy: &NodePolicy) -> Result<Document, Vec<FieldError>> {
     let mut errors = Errors::default();
     let nics = sections(policy, &mut errors);
-    errors.list.extend(not_there_yet(&policy.spec));
     if !errors.list.is_empty() {
         return Err(errors.list);
     }
-    // The other fields steer the daemon in a cluster, or belong to sections that are refused above.
+    // The other fields steer the daemon in a cluster.
     let NodePolicySpec { priority, mode, disruption, .. } = &policy.spec;
     Ok(Document {
         name: policy.metadata.name.clone().unwrap_or_default(),

@@ -18,7 +18,7 @@ mod schema;
 mod tree;
 mod yaml;
 
-pub use check::{NOT_THERE_YET, check};
+pub use check::check;
 pub use convert::convert;
 pub use crd::{crd_yaml, crds, json_schema, json_schema_text};
 pub use error::{FieldError, PolicyError, Position};

@@ -52,11 +52,3 @@ fn collect(schema: &Json, names: &mut BTreeSet<String>) {
         collect(&schema["items"], names);
     }
 }
-
-#[test]
-fn the_page_says_what_is_not_there_yet() {
-    let page = page();
-    let paragraph = page.split("**Not in this version:**").nth(1).unwrap().split("\n\n").next().unwrap();
-    let listed: BTreeSet<&str> = paragraph.split('`').filter(|code| code.starts_with("spec.")).collect();
-    assert_eq!(listed, portwright_api::NOT_THERE_YET.iter().copied().collect());
-}

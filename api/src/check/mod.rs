@@ -16,9 +16,6 @@ use crate::names;
 use crate::policy::{LabelExpression, LabelOperator, NodePolicy, NodePolicySpec, NodeSelector};
 use crate::tree::shortened;
 
-/// Sections that this version checks but cannot act on yet. A policy that uses one is refused rather than half applied.
-pub const NOT_THERE_YET: &[&str] = &["spec.pools"];
-
 /// Everything that is wrong with a policy, section by section. Sections that are not there yet are checked too, but that
 /// they are not there is said by [`crate::convert`].
 pub fn check(policy: &NodePolicy) -> Vec<FieldError> {
@@ -67,22 +64,6 @@ pub(crate) fn sections(policy: &NodePolicy, errors: &mut Errors) -> Vec<NicEntry
     bridge::check_all(bridges, errors);
     mirror::check_all(mirrors, errors);
     entries
-}
-
-/// Errors for each used section that this version cannot act on.
-pub(crate) fn not_there_yet(spec: &NodePolicySpec) -> Vec<FieldError> {
-    let used = |section: &str| match section {
-        "spec.bridges" => !spec.bridges.is_empty(),
-        "spec.mirrors" => !spec.mirrors.is_empty(),
-        "spec.ovs" => spec.ovs.is_some(),
-        "spec.pools" => !spec.pools.is_empty(),
-        _ => false,
-    };
-    let refused = |section: &&str| {
-        FieldError::new(*section, "is not supported by this version")
-            .hint("remove the section, or use a version of portwright that supports it")
-    };
-    NOT_THERE_YET.iter().filter(|section| used(section)).map(refused).collect()
 }
 
 /// Collects errors under their paths.
