@@ -100,7 +100,7 @@ fn observed(vfs: u16) -> Observed {
         };
         let vf = |index: u16| {
             let [_, low] = index.to_be_bytes();
-            let mut vf = Vf { index, address: address(1 + low / 8, low % 8), ..Vf::default() };
+            let mut vf = Vf { index, address: address(1 + (low >> 3), low & 7), ..Vf::default() };
             vf.admin.trust = Fact::Known(true);
             vf.admin.spoof_check = Fact::Known(false);
             vf.admin.vlan = Fact::Known(Vlan { id: 100, qos: 0, protocol: VlanProtocol::Dot1q });

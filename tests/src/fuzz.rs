@@ -33,7 +33,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -43,7 +43,7 @@ impl Random {
     /// A number below `bound`; 0 if the bound is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound).unwrap_or(u64::MAX);
-        usize::try_from(self.next().checked_rem(bound).unwrap_or(0)).unwrap_or(0)
+        usize::try_from(self.draw().checked_rem(bound).unwrap_or(0)).unwrap_or(0)
     }
 }
 
@@ -152,7 +152,7 @@ fn edit(random: &mut Random, input: &mut Vec<u8>, pick: &dyn Fn(&mut Random) -> 
         }
         1 => {
             if let Some(byte) = input.get_mut(at) {
-                *byte = random.next().to_le_bytes()[0];
+                *byte = random.draw().to_le_bytes()[0];
             }
         }
         2 => drop(input.drain(at..end)),

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask test` runs each target briefly, `cargo xtask bench long-tests` for longer. `FUZZ_SEED` picks another
 //! sequence.
-#![allow(clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::panic, clippy::print_stdout, reason = "tests fail by panicking and print their seed")]
 
 use portwright_tests::fuzz::{corpus, run};
 
