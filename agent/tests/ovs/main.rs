@@ -9,6 +9,8 @@
     clippy::let_underscore_must_use,
     clippy::disallowed_methods,
     clippy::too_many_lines,
+    clippy::integer_division,
+    clippy::expect_used,
     reason = "tests fail by panicking, start daemons and wait for them"
 )]
 
