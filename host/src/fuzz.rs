@@ -55,6 +55,7 @@ fn tables(text: &str) {
     if let Some(id) = process::container(text) {
         assert_eq!(id.len(), 64, "{id:?}");
     }
+    black_box((process::api_servers(text), process::kubeconfig(text)));
     for address in process::node_addresses(text) {
         assert!(!address.is_unspecified(), "{address}");
     }

@@ -615,6 +615,20 @@ fn an_iommufd_counts_for_the_devices_beside_it_or_for_all() {
 }
 
 #[test]
+fn kubelets_api_server_is_management_evidence() {
+    let (folder, tree) = node();
+    tree.file("proc/900/comm", "kubelet\n").unwrap();
+    tree.file("proc/900/cmdline", "/usr/bin/kubelet\0--kubeconfig=/etc/kubernetes/kubelet.conf\0").unwrap();
+    let servers = || observe(&folder).management.api_servers;
+    assert_eq!(servers(), []);
+    tree.file("etc/kubernetes/kubelet.conf", "    server: https://192.0.2.9:8443\n").unwrap();
+    assert_eq!(servers(), [("192.0.2.9".parse().unwrap(), 8443)]);
+    // Where kubelet runs in a container of its own.
+    tree.file("proc/900/root/etc/kubernetes/kubelet.conf", "    server: https://192.0.2.10\n").unwrap();
+    assert_eq!(servers(), [("192.0.2.10".parse().unwrap(), 443)]);
+}
+
+#[test]
 fn kubelets_node_address_is_management_evidence() {
     let (folder, tree) = node();
     tree.file("proc/900/comm", "kubelet\n").unwrap();

@@ -107,6 +107,7 @@ impl Observer {
             functions::read_overrides(root, &mut pfs, &locked, &node.sight, &mut problems);
         }
         evidence.management.node_addresses = holders.node_addresses;
+        evidence.management.api_servers = holders.api_servers;
         evidence.unread.extend(holders.without_kubelet);
         problems
             .extend(evidence.unread.iter().map(|why| Problem { object: Object::Node, reason: why.clone() }));

@@ -37,6 +37,8 @@ pub(crate) struct Holders {
     pub(crate) sight: Sight,
     /// Addresses in kubelet's `--node-ip`.
     pub(crate) node_addresses: Vec<IpAddr>,
+    /// API servers in kubelet's kubeconfig, as far as it names addresses.
+    pub(crate) api_servers: Vec<(IpAddr, u16)>,
     /// Why kubelet could be running unseen.
     pub(crate) without_kubelet: Option<String>,
 }
@@ -48,7 +50,11 @@ pub(crate) fn read(root: &Root, functions: &Functions, children: &Children, live
         privilege::check(root, &mut hidden);
     }
     let processes = Processes::read(root, live.is_some(), &mut hidden);
-    let mut holders = Holders { node_addresses: processes.node_addresses.clone(), ..Holders::default() };
+    let mut holders = Holders {
+        node_addresses: processes.node_addresses.clone(),
+        api_servers: processes.api_servers.clone(),
+        ..Holders::default()
+    };
     let attribution = Attribution { functions, children };
     for process in processes.of_interest.values() {
         for (vf, holder) in attribution.holders(process) {

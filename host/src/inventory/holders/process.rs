@@ -16,6 +16,9 @@ use crate::sysfs::parse;
 /// More than Linux allows for all words of a command that somebody types.
 const COMMAND_LINE_LIMIT: usize = 1 << 20;
 
+/// Certificates may be written into it.
+const KUBECONFIG_LIMIT: usize = 1 << 20;
+
 /// All processes, as far as they matter.
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
@@ -29,6 +32,8 @@ pub(crate) struct Processes {
     pub(crate) own_network: Option<u64>,
     /// Addresses in kubelet's `--node-ip`.
     pub(crate) node_addresses: Vec<IpAddr>,
+    /// API servers in kubelet's kubeconfig, as far as it names addresses.
+    pub(crate) api_servers: Vec<(IpAddr, u16)>,
 }
 
 /// A process that holds files.
@@ -83,7 +88,9 @@ impl Processes {
         let command = present(dir.attribute("comm")).ok().flatten().unwrap_or_default();
         if command == "kubelet" {
             let words = root.document(format!("proc/{pid}/cmdline"), COMMAND_LINE_LIMIT);
-            self.node_addresses.extend(process::node_addresses(&words.unwrap_or_default()));
+            let words = words.unwrap_or_default();
+            self.node_addresses.extend(process::node_addresses(&words));
+            self.api_servers.extend(api_servers(root, pid, &words));
         }
         if live {
             if let Some(inode) = present(namespace_of(proc, &pid.to_string()))?.flatten() {
@@ -154,6 +161,14 @@ impl Processes {
         }
         Ok(files)
     }
+}
+
+/// The API servers of a kubelet. Its kubeconfig is where kubelet itself sees it, which may be another root than ours.
+fn api_servers(root: &Root, pid: u32, words: &str) -> Vec<(IpAddr, u16)> {
+    let Some(path) = process::kubeconfig(words) else { return Vec::new() };
+    let seen = root.document(format!("proc/{pid}/root{path}"), KUBECONFIG_LIMIT);
+    let text = seen.or_else(|_| root.document(path.trim_start_matches('/'), KUBECONFIG_LIMIT));
+    process::api_servers(&text.unwrap_or_default())
 }
 
 fn namespace_of(proc: &Dir<'_>, process: &str) -> Result<Option<u64>, ReadError> {
