@@ -98,9 +98,11 @@ async fn measure(
     let bytes = Bytes::from(body.text.clone());
     let mut best = [Figures::default(); 2];
     let mut cpu = [f64::MAX; 2];
-    for _ in 0..options.rounds {
-        for (index, injector) in [Some(ours), peer].into_iter().enumerate() {
-            let Some(injector) = injector else { continue };
+    for round in 0..options.rounds {
+        // Who goes first changes, so that being second is nobody's disadvantage.
+        for turn in 0..2 {
+            let index = (round + turn) % 2;
+            let Some(injector) = [Some(ours), peer][index] else { continue };
             let before = injector.cpu_ms();
             let time = Duration::from_secs(options.seconds);
             let figures = load::run(client, injector.address, &bytes, options.connections, time, fresh).await;
