@@ -191,6 +191,9 @@ impl CliError {
             CliError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run as root, or make the file readable"
             }
+            CliError::Read { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
+                "name the files in it"
+            }
             CliError::Read { .. } => "check the path; it is relative to the current folder",
             CliError::TooLarge { .. } => {
                 "a policy or profile has some kilobytes; check that this is the right file"

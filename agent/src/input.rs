@@ -1,12 +1,14 @@
 //! The rim where files that an operator names enter the program: size-limited, as text, with the path in every error.
 #![allow(clippy::disallowed_methods, reason = "this is the seam that reads files given on the command line")]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use portwright_core::desired::Desired;
 use portwright_core::{Observed, Profiles};
+use serde::de::Error as _;
 
 use crate::builtin;
 use crate::error::CliError;
@@ -90,9 +92,16 @@ pub fn read_observed(path: &Path) -> Result<Observed, CliError> {
     let text = read_text(path, LARGEST_OBSERVED)?;
     let refuse = |field: String, source| CliError::Observed { path: path.to_owned(), field, source };
     let mut parser = serde_json::Deserializer::from_str(&text);
-    let observed = serde_path_to_error::deserialize(&mut parser)
+    let observed: Observed = serde_path_to_error::deserialize(&mut parser)
         .map_err(|error| refuse(error.path().to_string(), error.into_inner()))?;
     parser.end().map_err(|source| refuse(".".to_owned(), source))?;
+    let mut known = BTreeSet::new();
+    for (index, pf) in observed.pfs.iter().enumerate() {
+        if !known.insert(pf.address) {
+            let twice = serde_json::Error::custom(format!("{} is listed twice", pf.address));
+            return Err(refuse(format!("pfs[{index}].address"), twice));
+        }
+    }
     Ok(observed)
 }
 

@@ -126,6 +126,9 @@ fn a_wrong_observed_file_is_said_with_its_position() {
         ("fixtures/workers.yaml", "line 1 column 1"),
         ("bad/observed-address.json", "at `pfs[0].address`"),
         ("bad/observed-address.json", "line 3"),
+        ("bad/observed-twice.json", "at `pfs[1].address`"),
+        ("bad/observed-twice.json", "0000:3b:00.0 is listed twice"),
+        ("fixtures", "hint: name the files in it"),
         ("bad/observed-truncated.json", "EOF while parsing"),
         ("fixtures/nowhere.json", "cannot read `fixtures/nowhere.json`: No such file"),
     ] {

@@ -105,5 +105,6 @@ fn a_folder_that_is_no_node_is_exit_2() {
         assert_eq!(ran.code, Some(2), "{arguments:?}");
         assert!(ran.stdout.is_empty(), "{ran:#?}");
         assert!(ran.stderr.starts_with("error: cannot observe the node: "), "{}", ran.stderr);
+        assert_eq!(ran.stderr.matches("--root").count(), 1, "the hint is given once: {}", ran.stderr);
     }
 }

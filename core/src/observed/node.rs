@@ -13,7 +13,8 @@ pub struct NodeFacts {
     /// Kernel release, as `uname -r` prints it.
     #[serde(default)]
     pub kernel: String,
-    /// Seed of stable MAC addresses: lower-case hex of a keyed hash of the machine-id, which itself is not shown.
+    /// Seed of stable MAC addresses: lower-case hex of a SHA-256 hash of the machine-id with a prefix of its own
+    /// ([`crate::mac::seed`]). The machine-id itself is not shown.
     #[serde(default)]
     pub mac_seed: Option<String>,
     /// Whether an IOMMU translates for devices (`/sys/class/iommu` is not empty).

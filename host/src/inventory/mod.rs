@@ -28,7 +28,7 @@ use crate::sysfs::function::Locks;
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// There is no sysfs.
-    #[error("there is no sysfs below {} (hint: --root names the folder that holds sys and proc)", root.display())]
+    #[error("there is no sysfs below {}", root.display())]
     NoSysfs {
         /// The root.
         root: PathBuf,
