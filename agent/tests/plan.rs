@@ -53,7 +53,7 @@ fn json_and_yaml_hold_the_same_plan() {
         json["steps"].as_array().unwrap().iter().find(|step| step["action"] == "set-num-vfs").unwrap();
     assert_eq!(
         *set_vfs,
-        serde_json::json!({"object": "0000:3b:00.0", "action": "set-num-vfs", "from": 0, "to": 7, "disruption": "pf"})
+        serde_json::json!({"object": "0000:3b:00.0", "action": "set-num-vfs", "from": 0, "to": 7, "disruption": "pf", "force": false})
     );
 }
 
