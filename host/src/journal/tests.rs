@@ -1,3 +1,5 @@
+//! What the journal keeps, forgets and survives, on real files.
+
 #![allow(clippy::disallowed_methods, reason = "tests look at the files themselves")]
 
 use portwright_core::observed::{Holder, Netdev};
