@@ -110,10 +110,9 @@ fn median(times: &mut [Duration]) -> f64 {
     times.get(times.len().div_ceil(2).saturating_sub(1)).copied().unwrap_or_default().as_secs_f64() * 1e3
 }
 
-/// Time that this process was on a processor: steadier than the clock on a busy machine.
+/// Time that all threads of this process were on a processor: steadier than the clock on a busy machine.
 fn processor_time() -> Result<Duration, Box<dyn Error>> {
-    let schedstat = std::fs::read_to_string("/proc/self/schedstat")?;
-    Ok(Duration::from_nanos(schedstat.split(' ').next().unwrap_or_default().parse()?))
+    Ok(rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).try_into()?)
 }
 
 /// `VmHWM` of this process.
