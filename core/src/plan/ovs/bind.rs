@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Scene;
 use crate::blocked::{Blocked, Reason};
-use crate::desired::{Desired, Document};
-use crate::ovs::{BridgeWish, MirrorWish, Target, UplinkTo};
+use crate::desired::Document;
+use crate::ovs::{BridgeWish, MirrorWish, Target};
 
 /// A wish and the document that it is from.
 pub(super) struct Bound<'a, W> {
@@ -102,25 +102,4 @@ fn choose<'a, W>(
         notes.push(format!("overrides {}", places(&lower)));
     }
     Ok(Bound { document, wish, notes })
-}
-
-/// The bridge that each port is wanted on, as far as the documents say it by name.
-pub(super) fn homes(desired: &Desired) -> BTreeMap<&str, &str> {
-    let mut homes = BTreeMap::new();
-    let mut documents: Vec<&Document> = desired.documents.iter().collect();
-    // The last entry stays, so that the highest priority decides.
-    documents.sort_by_key(|document| document.priority);
-    for bridge in documents.iter().flat_map(|document| &document.ovs.bridges) {
-        for port in &bridge.ports {
-            homes.insert(port.name.as_str(), bridge.name.as_str());
-        }
-        for uplink in &bridge.uplinks {
-            match &uplink.to {
-                UplinkTo::Interface(name) => homes.insert(name.as_str(), bridge.name.as_str()),
-                UplinkTo::Bond(bond) => homes.insert(bond.name.as_str(), bridge.name.as_str()),
-                UplinkTo::Select(_) => None,
-            };
-        }
-    }
-    homes
 }

@@ -20,7 +20,7 @@ pub(super) fn plan_bridge(
     let found = scene.ovs.bridge(&wish.name);
     let goes_on = match found {
         None => create(scene, wish, owner, mirrors, work),
-        Some(bridge) => take_over(scene, bridge, wish, owner, work) && datapath_works(scene, bridge, work),
+        Some(bridge) => take_over(scene, bridge, bound, work) && datapath_works(scene, bridge, work),
     };
     if !goes_on {
         return;
@@ -107,35 +107,32 @@ fn has_datapath(scene: &Scene<'_>, datapath: &str, target: &Target, work: &mut W
     false
 }
 
-/// Whether the bridge is ours, or becomes ours.
-fn take_over(scene: &Scene<'_>, bridge: &Bridge, wish: &BridgeWish, owner: &str, work: &mut Work) -> bool {
-    let target = Target::bridge(&wish.name);
-    let found = bridge.owner();
-    if found == Some(owner) {
+/// Whether a bridge that is there is ours, or becomes ours.
+pub(super) fn is_taken(scene: &Scene<'_>, bridge: &Bridge, bound: &Bound<'_, BridgeWish>) -> bool {
+    bound.wish.adopt || scene.is_ours(bridge.owner())
+}
+
+/// Takes the bridge over, or says whose it is.
+fn take_over(scene: &Scene<'_>, bridge: &Bridge, bound: &Bound<'_, BridgeWish>, work: &mut Work) -> bool {
+    let owner = bound.document.name.as_str();
+    if is_taken(scene, bridge, bound) {
+        let from = Setting::Owner(bridge.owner().map(ToOwned::to_owned));
+        let to = Setting::Owner(Some(owner.to_owned()));
+        work.findings.set(&Target::bridge(&bridge.name), owner, from, to);
         return true;
     }
-    let (what, hint) = match found {
-        Some(_) if scene.is_ours(found) || wish.adopt => {
-            return adopted(bridge, owner, work);
-        }
+    let (what, hint) = match bridge.owner() {
         Some(other) => (
             format!("it belongs to policy {other}"),
             "apply both policies together, or say `adopt: true` to take it over",
         ),
-        None if wish.adopt => return adopted(bridge, owner, work),
         None => (
             "there is a bridge of this name that portwright did not make".to_owned(),
             "choose another name, or say `adopt: true` to take it over with those of its ports that are listed",
         ),
     };
-    work.findings.obstacle(&target, Reason::NameConflict, what, hint);
+    work.findings.obstacle(&Target::bridge(&bridge.name), Reason::NameConflict, what, hint);
     false
-}
-
-fn adopted(bridge: &Bridge, owner: &str, work: &mut Work) -> bool {
-    let from = Setting::Owner(bridge.owner().map(ToOwned::to_owned));
-    work.findings.set(&Target::bridge(&bridge.name), owner, from, Setting::Owner(Some(owner.to_owned())));
-    true
 }
 
 /// A bridge whose datapath could not be made shows only that it is not there.
@@ -240,7 +237,7 @@ pub(super) fn on_path(scene: &Scene<'_>, wish: &BridgeWish, bridge: &Bridge) -> 
 
 /// How the node is reached over this bridge.
 pub(super) fn reached_over(scene: &Scene<'_>, bridge: &Bridge) -> Option<String> {
-    let path = &scene.context.management.netdevs;
+    let path = &scene.management.netdevs;
     let local = path.get(&bridge.name).map(|why| format!("{} {why}", bridge.name));
     local.or_else(|| {
         bridge

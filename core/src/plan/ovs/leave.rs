@@ -5,46 +5,43 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bind::Bindings;
 use super::bridge::reached_over;
-use super::{LEAVE_LISTED, Scene, mirror, remove_port};
+use super::{LEAVE_LISTED, Scene, append, mirror};
 use crate::blocked::Reason;
 use crate::desired::DisruptionPolicy;
 use crate::ovs::{Bridge, Change, Target};
 use crate::plan::{Findings, Plan, Subject};
-use crate::step::Disruption;
+use crate::step::{self, Disruption};
 
 /// Plans what goes away.
 pub(super) fn plan_leaving(
     scene: &Scene<'_>,
     bindings: &Bindings<'_>,
+    unlisted: &mut BTreeMap<String, Findings>,
     plan: &mut Plan,
     findings: &mut Findings,
 ) {
     for bridge in scene.ovs.bridges.iter().filter(|bridge| !bindings.named.contains(&bridge.name)) {
-        let before = findings.steps.len() + findings.blocked.len();
-        let policy = match bridge.owner() {
-            Some(owner) if scene.is_ours(Some(owner)) => {
-                remove(scene, bridge, owner, findings);
-                owner.to_owned()
-            }
-            Some(_) | None => {
-                clear(scene, bindings, bridge, findings);
-                // Several policies may have something on it; what only plans is not run.
-                let owners = bridge.ports.iter().filter_map(|port| port.owner());
-                owners
-                    .chain(bridge.mirrors.iter().filter_map(|mirror| mirror.owner()))
-                    .find(|owner| scene.is_ours(Some(owner)))
-                    .unwrap_or_default()
-                    .to_owned()
-            }
-        };
-        if findings.steps.len() + findings.blocked.len() > before {
-            plan.subjects.push(Subject {
-                object: Target::bridge(&bridge.name).object(),
-                heading: String::new(),
-                policy,
-                notes: Vec::new(),
-            });
+        let mut found = unlisted.remove(&bridge.name).unwrap_or_default();
+        match bridge.owner() {
+            Some(owner) if scene.is_ours(Some(owner)) => remove(scene, bridge, owner, &mut found),
+            Some(_) | None => clear(scene, bindings, bridge, &mut found),
         }
+        if found.steps.is_empty() && found.blocked.is_empty() {
+            continue;
+        }
+        // On a bridge of somebody else several policies may have something: the first stands for all.
+        let of_step = found.steps.iter().find_map(|step| {
+            if let step::Change::Ovs { owner, .. } = &step.change { Some(owner.clone()) } else { None }
+        });
+        let policy =
+            bridge.owner().filter(|owner| scene.is_ours(Some(owner))).map(ToOwned::to_owned).or(of_step);
+        plan.subjects.push(Subject {
+            object: Target::bridge(&bridge.name).object(),
+            heading: String::new(),
+            policy: policy.unwrap_or_default(),
+            notes: Vec::new(),
+        });
+        append(findings, &mut found);
     }
 }
 
@@ -81,16 +78,8 @@ fn remove(scene: &Scene<'_>, bridge: &Bridge, owner: &str, findings: &mut Findin
     findings.disruptive_change(&target, owner, Change::RemoveBridge { from }, Disruption::Bridge);
 }
 
-/// Takes our ports and mirrors off a bridge of somebody else.
+/// Takes our mirrors off a bridge of somebody else.
 fn clear(scene: &Scene<'_>, bindings: &Bindings<'_>, bridge: &Bridge, findings: &mut Findings) {
-    let homes: &BTreeMap<&str, &str> = &scene.homes;
-    for port in bridge.others() {
-        if let Some(owner) = port.owner().filter(|owner| scene.is_ours(Some(owner)))
-            && !homes.contains_key(port.name.as_str())
-        {
-            remove_port(scene, &bridge.name, port, owner, findings);
-        }
-    }
     for one in &bridge.mirrors {
         if !bindings.named_mirrors.contains(&(bridge.name.clone(), one.name.clone())) {
             mirror::remove(scene, &bridge.name, one, findings);

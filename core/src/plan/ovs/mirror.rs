@@ -11,6 +11,7 @@ use crate::ovs::{
     Output, POD_UID_KEY, Pod, Port, Setting, Target,
 };
 use crate::plan::Findings;
+use crate::step;
 
 /// Plans the mirrors of a bridge whose ports will have these names; gives the VLANs that copies are sent in.
 pub(super) fn plan_mirrors(
@@ -87,8 +88,10 @@ fn plan_mirror(
             }
         }
         // Nobody but a race makes two of one name.
-        [first, ..] if named.iter().all(|mirror| mirror.owner() == Some(owner)) => {
-            findings.change(target, owner, Change::RemoveMirror { from: first.copies.clone() });
+        [..] if named.iter().all(|mirror| scene.is_ours(mirror.owner())) => {
+            for mirror in named {
+                remove(scene, &wish.name, mirror, findings);
+            }
             findings.change(target, owner, Change::AddMirror { to: copies });
         }
         [..] => {
@@ -104,9 +107,12 @@ fn plan_mirror(
 pub(super) fn remove(scene: &Scene<'_>, bridge: &str, mirror: &Mirror, findings: &mut Findings) {
     if let Some(owner) = mirror.owner().filter(|owner| scene.is_ours(Some(owner))) {
         let target = Target::mirror(bridge, &mirror.name);
-        let object = target.object();
-        // All of one name go with the first.
-        if findings.steps.iter().all(|step| step.object != object) {
+        // All of one name and owner go with the first.
+        let gone = findings.steps.iter().any(|step| {
+            let by = if let step::Change::Ovs { owner, .. } = &step.change { owner } else { "" };
+            step.object == target.object() && by == owner && step.change.action() == "remove-mirror"
+        });
+        if !gone {
             findings.change(&target, owner, Change::RemoveMirror { from: mirror.copies.clone() });
         }
     }

@@ -2,11 +2,13 @@
 //! uplinks ([`uplink`]), ports ([`port`]) and mirrors ([`mirror`]), what no policy lists any more ([`leave`]), and ports
 //! that are only leftovers ([`stale`]).
 //!
-//! Steps of one bridge stand together, so that they are carried out in one transaction. Ports that move to another bridge
-//! leave the old one before.
+//! Ports that go come first ([`depart`]), and the rest is planned without them. Steps of one bridge stand together, so that
+//! they are carried out in one transaction.
 
 mod bind;
 mod bridge;
+mod claim;
+mod depart;
 mod leave;
 mod mirror;
 mod port;
@@ -14,14 +16,17 @@ mod stale;
 mod switch;
 mod uplink;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::{Context, Findings, Plan, Subject};
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{Desired, DisruptionPolicy};
+use crate::management::{ManagementPath, management_path};
 use crate::observed::Observed;
 use crate::ovs::{Change, Interface, Ovs, Port, Setting, Target};
 use crate::step::{self, Disruption};
+use claim::Claims;
 
 /// What all bridges are planned with.
 struct Scene<'a> {
@@ -30,8 +35,10 @@ struct Scene<'a> {
     ovs: &'a Ovs,
     /// Names of the policies that were given: rows that carry one of them may be touched.
     names: BTreeSet<&'a str>,
-    /// Where each wanted port goes: name to bridge.
-    homes: BTreeMap<&'a str, &'a str>,
+    /// Which bridge each port belongs to.
+    claims: Claims,
+    /// What the node is reached over, without the ports that go.
+    management: Cow<'a, ManagementPath>,
 }
 
 impl Scene<'_> {
@@ -42,7 +49,7 @@ impl Scene<'_> {
     /// Why an interface is on the management path. Below a bridge all ports count, because nobody can tell which leads out;
     /// an internal one never does.
     fn carries_the_node(&self, interface: &Interface) -> Option<&str> {
-        let why = self.context.management.netdevs.get(&interface.name)?;
+        let why = self.management.netdevs.get(&interface.name)?;
         (interface.kind != "internal" || !why.contains(" through ")).then_some(why)
     }
 
@@ -56,8 +63,8 @@ impl Scene<'_> {
 #[derive(Default)]
 struct Work {
     findings: Findings,
-    /// Ports that leave for another bridge; they go before everything else.
-    moves: Findings,
+    /// PFs that are set up; that goes before everything of bridges.
+    set_up: Findings,
 }
 
 impl Findings {
@@ -96,16 +103,26 @@ pub(super) fn plan_ovs(context: &Context<'_>, desired: &Desired, plan: &mut Plan
         unreachable(context, desired, plan);
         return;
     };
-    let names = desired.documents.iter().map(|document| document.name.as_str()).collect();
-    let homes = bind::homes(desired);
-    let scene = Scene { context, desired, ovs, names, homes };
-    let bindings = bind::bind(&scene);
+    let names: BTreeSet<&str> = desired.documents.iter().map(|document| document.name.as_str()).collect();
+    let management = Cow::Borrowed(&context.management);
+    let mut now = Scene { context, desired, ovs, names, claims: Claims::default(), management };
+    let bindings = bind::bind(&now);
+    now.claims = Claims::of(&now, &bindings);
     plan.blocked.extend(bindings.blocked.iter().cloned());
-    let mut moves = Findings::default();
+    let (mut departures, without) = depart::depart(&now, &bindings);
+    let mut scene = Scene { ovs: &without, ..now };
+    if without != *ovs {
+        let later = Observed { ovs: Some(without.clone()), ..context.observed.clone() };
+        scene.management = Cow::Owned(management_path(&later));
+    }
+    let mut first = departures.first;
     let mut rest = Findings::default();
     switch::plan_switch(&scene, plan, &mut rest);
     for bound in &bindings.bridges {
         let mut work = Work::default();
+        if let Some(mut unlisted) = departures.unlisted.remove(&bound.wish.name) {
+            append(&mut work.findings, &mut unlisted);
+        }
         let mirrors: Vec<_> =
             bindings.mirrors.iter().filter(|mirror| mirror.wish.bridge == bound.wish.name).collect();
         bridge::plan_bridge(&scene, bound, &mirrors, &mut work);
@@ -117,24 +134,21 @@ pub(super) fn plan_ovs(context: &Context<'_>, desired: &Desired, plan: &mut Plan
             policy: bound.document.name.clone(),
             notes,
         });
-        append(&mut moves, &mut work.moves);
+        append(&mut first, &mut work.set_up);
         append(&mut rest, &mut work.findings);
     }
     mirror::on_other_bridges(&scene, &bindings, &mut rest);
-    leave::plan_leaving(&scene, &bindings, plan, &mut rest);
-    // A port that moves may also have been found where it is no longer listed.
-    rest.steps.retain(|step| moves.steps.iter().all(|earlier| earlier.object != step.object));
-    stale::collect(&scene, &mut rest);
-    name_ports_that_come_up(&scene, &moves, plan);
-    append(&mut moves, &mut rest);
-    plan.steps.append(&mut moves.steps);
-    plan.blocked.append(&mut moves.blocked);
-    plan.unknown.append(&mut moves.unknown);
+    leave::plan_leaving(&scene, &bindings, &mut departures.unlisted, plan, &mut rest);
+    name_ports_that_come_up(&scene, &first, plan);
+    append(&mut first, &mut rest);
+    plan.steps.append(&mut first.steps);
+    plan.blocked.append(&mut first.blocked);
+    plan.unknown.append(&mut first.unknown);
 }
 
 /// PFs that are set up as uplinks have a heading of their own.
-fn name_ports_that_come_up(scene: &Scene<'_>, moves: &Findings, plan: &mut Plan) {
-    for step in &moves.steps {
+fn name_ports_that_come_up(scene: &Scene<'_>, first: &Findings, plan: &mut Plan) {
+    for step in &first.steps {
         let Some(pf) = step.object.pf().and_then(|address| scene.observed().pf(address)) else { continue };
         if plan.subjects.iter().all(|subject| subject.object != step.object) {
             let policy = scene.desired.documents.iter().find(|document| !document.ovs.bridges.is_empty());

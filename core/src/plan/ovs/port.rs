@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::bind::Bound;
 use super::uplink::{self, Wanted};
-use super::{Scene, Work, remove_port, stale};
+use super::{Scene, Work};
 use crate::blocked::Reason;
 use crate::ovs::{Bridge, BridgeWish, Change, IFINDEX_KEY, NewPort, Port, Setting, Target, of_port_setting};
 use crate::plan::Findings;
@@ -21,6 +21,11 @@ pub(super) fn plan_ports(
     let owner = bound.document.name.as_str();
     let mut names = BTreeSet::from([bridge_name.to_owned()]);
     for one in wanted {
+        if let Some(why) = scene.claims.refuses(bridge_name, one) {
+            let hint = "give one of the policies a larger `priority`, or take the port out of the other";
+            work.findings.obstacle(&Target::port(bridge_name, &one.name), Reason::PolicyConflict, why, hint);
+            continue;
+        }
         let there = found.and_then(|bridge| Some((bridge, bridge.port(&one.name)?)));
         let stays = match there {
             Some((bridge, port)) => keep(scene, bound, bridge, port, one, &mut work.findings),
@@ -31,20 +36,8 @@ pub(super) fn plan_ports(
         }
     }
     let listed: BTreeSet<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
-    for port in found.into_iter().flat_map(Bridge::others).filter(|port| !listed.contains(port.name.as_str()))
-    {
-        let moves = scene.homes.get(port.name.as_str()).is_some_and(|home| *home != bridge_name);
-        match port.owner() {
-            Some(owner) if scene.is_ours(Some(owner)) && !moves => {
-                remove_port(scene, bridge_name, port, owner, &mut work.findings);
-            }
-            Some(_) | None => {
-                if !stale::is_due(scene, port) {
-                    names.insert(port.name.clone());
-                }
-            }
-        }
-    }
+    let others = found.into_iter().flat_map(Bridge::others).map(|port| &port.name);
+    names.extend(others.filter(|name| !listed.contains(name.as_str())).cloned());
     names
 }
 
@@ -75,8 +68,8 @@ fn keep(
         let what =
             format!("its network interface is gone, and the port is left over on bridge {}", bridge.name);
         findings.obstacle(&target, Reason::InterfaceMissing, what, GONE);
-        // Collected once it is due; what is set meanwhile would be set on a leftover.
-        return !stale::is_due(scene, port);
+        // What is set meanwhile would be set on a leftover.
+        return true;
     }
     let before = findings.steps.len();
     let from = Setting::Owner(port.owner().map(ToOwned::to_owned));
@@ -180,7 +173,12 @@ fn replug(
     owner: &str,
     findings: &mut Findings,
 ) {
-    if bridge.datapath != "netdev" || one.kind != "system" || one.bond.is_some() {
+    let becomes = findings
+        .steps
+        .iter()
+        .any(|step| step.change.action() == "set-datapath" && step.object.bridge() == Some(&bridge.name));
+    let userspace = (bridge.datapath == "netdev") != becomes;
+    if !userspace || one.kind != "system" || one.bond.is_some() {
         return;
     }
     let Some(recorded) = port.external_ids.get(IFINDEX_KEY).and_then(|text| text.parse::<u32>().ok()) else {
@@ -211,11 +209,8 @@ fn does_it_work(scene: &Scene<'_>, port: &Port, target: &Target, findings: &mut 
 /// A port that is not on the bridge; false if it cannot be added.
 fn add(scene: &Scene<'_>, bridge: &str, owner: &str, one: &Wanted<'_>, work: &mut Work) -> bool {
     let target = Target::port(bridge, &one.name);
-    let elsewhere = scene.ovs.port(&one.name);
-    if let Some((other, port)) = elsewhere
-        && !scene.is_ours(port.owner())
-    {
-        let what = format!("bridge {} has a port of this name that portwright did not make", other.name);
+    if let Some((other, _)) = scene.ovs.port(&one.name) {
+        let what = format!("bridge {} has a port of this name", other.name);
         let reason = if one.uplink.is_some() { Reason::UplinkInUse } else { Reason::NameConflict };
         work.findings.obstacle(&target, reason, what, "remove it there, or choose another name");
         return false;
@@ -235,15 +230,8 @@ fn add(scene: &Scene<'_>, bridge: &str, owner: &str, one: &Wanted<'_>, work: &mu
     if !free {
         return false;
     }
-    if let Some((other, port)) = elsewhere {
-        let before = work.moves.blocked.len();
-        remove_port(scene, &other.name, port, port.owner().unwrap_or_default(), &mut work.moves);
-        if work.moves.blocked.len() > before {
-            return false;
-        }
-    }
     if one.uplink.is_some() {
-        uplink::set_up(scene, one, &mut work.moves);
+        uplink::set_up(scene, one, &mut work.set_up);
     }
     work.findings.change(&target, owner, Change::AddPort { to: new_port(scene, one) });
     true

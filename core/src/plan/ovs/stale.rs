@@ -4,7 +4,7 @@
 use super::Scene;
 use crate::desired::Document;
 use crate::ovs::{Change, Collect, FOREIGN_OWNER_KEY, Key, OWNER_KEY, Port, Target};
-use crate::plan::Findings;
+use crate::step::{self, Disruption, Step};
 
 /// Whether a port is due, and whose it is.
 fn due(scene: &Scene<'_>, port: &Port) -> Option<(Key, u64)> {
@@ -30,28 +30,13 @@ fn wish<'a>(scene: &Scene<'a>) -> Option<&'a Collect> {
     documents.filter(|document| document.ovs.collect.is_some()).max_by_key(of)?.ovs.collect.as_ref()
 }
 
-/// Whether a port is about to be collected.
-pub(super) fn is_due(scene: &Scene<'_>, port: &Port) -> bool {
-    due(scene, port).is_some()
-}
-
-/// Removes what is due and is not removed for another reason.
-pub(super) fn collect(scene: &Scene<'_>, findings: &mut Findings) {
-    for bridge in &scene.ovs.bridges {
-        for port in bridge.others() {
-            let Some((owner, gone_for)) = due(scene, port) else { continue };
-            let target = Target::port(&bridge.name, &port.name);
-            let whole = Target::bridge(&bridge.name).object();
-            let goes_anyway = findings.steps.iter().any(|step| {
-                let removes = step.change.action().starts_with("remove-");
-                removes && (step.object == target.object() || step.object == whole)
-            });
-            if !goes_anyway {
-                let name = wishing_policy(scene, port);
-                findings.change(&target, &name, Change::CollectPort { owner, gone_for });
-            }
-        }
-    }
+/// The step that removes a port, if it is due.
+pub(super) fn step(scene: &Scene<'_>, bridge: &str, port: &Port) -> Option<Step> {
+    let (owner, gone_for) = due(scene, port)?;
+    let change = Box::new(Change::CollectPort { owner, gone_for });
+    let change = step::Change::Ovs { owner: wishing_policy(scene, port), change };
+    let object = Target::port(bridge, &port.name).object();
+    Some(Step { object, change, disruption: Disruption::None, force: false })
 }
 
 /// In whose name a port is collected.

@@ -178,19 +178,17 @@ fn in_the_way(
             target.object(),
             Reason::InterfaceMissing,
             format!("there is no network interface {name}"),
-            "compare the name with `portwright observe`; an interface in a pod's network namespace cannot be an uplink",
+            "compare the name with `portwright observe`; an interface in a pod's network namespace cannot be plugged",
         ));
     };
     let allowed = uplink.allow_management_path;
-    let why = scene.context.management.netdevs.get(name);
+    let why = scene.management.netdevs.get(name);
     if let Some(why) = why.filter(|_| !allowed) {
         let what = format!("{name} {why}; taking it as uplink could cut the node off");
         return Some(Blocked::new(target.object(), Reason::ManagementPath, what, super::bridge::ALLOW));
     }
     if let Some((other, port, _)) = scene.ovs.interface(name)
         && (other.name != bridge || port.name != one.name)
-        // What we own moves with the policy.
-        && !scene.is_ours(port.owner())
     {
         let hint = "remove it there, or choose another interface";
         return in_use(format!("{name} is in port {} of bridge {}", port.name, other.name), hint);
