@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::CliError;
 use crate::pools::{PoolsError, Wanted, wanted};
 use crate::serve::http::Shown;
-use crate::serve::wake::Wakes;
+use crate::serve::wake::{Dirty, Wakes};
 
 /// The one timer: pods end without an event for us, and no event source is believed to be perfect.
 const SLOW: Duration = Duration::from_secs(30);
@@ -36,6 +36,8 @@ pub struct Reconciler {
     pub plugin: Plugin,
     /// What is shown of us.
     pub shown: Arc<Shown>,
+    /// The node as it was seen last.
+    pub seen: Option<Observed>,
 }
 
 impl Reconciler {
@@ -44,13 +46,18 @@ impl Reconciler {
         let mut slow = tokio::time::interval(SLOW);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let timer = tokio::select! {
                 () = stop.cancelled() => break,
-                () = wakes.node.notified() => {}
-                () = wakes.config.notified() => self.reload(),
-                _ = slow.tick() => {}
-            }
-            let trouble = self.pass().await.err();
+                () = wakes.node.notified() => false,
+                () = wakes.config.notified() => {
+                    self.reload();
+                    false
+                }
+                _ = slow.tick() => true,
+            };
+            let mut dirty = wakes.take();
+            dirty.all |= timer;
+            let trouble = self.pass(&dirty).await.err();
             if let Some(trouble) = &trouble {
                 tracing::error!(error = trouble, "the pools are as they were");
             }
@@ -60,8 +67,11 @@ impl Reconciler {
     }
 
     /// Looks and publishes once. The error says why everything stays as it was.
-    async fn pass(&mut self) -> Result<(), String> {
-        let observed = self.observe().await?.map_err(|error| chain(&error))?;
+    async fn pass(&mut self, dirty: &Dirty) -> Result<(), String> {
+        let observed = match self.refreshed(dirty) {
+            Some(observed) => observed,
+            None => self.observe().await?.map_err(|error| chain(&error))?,
+        };
         let allocations = allocations::read(self.observer.root(), &self.kubelet.folder).await;
         let held = self.plugin.held(&allocations);
         let specs = self.wanted.specs(&observed).map_err(|error| chain(&error))?;
@@ -71,7 +81,15 @@ impl Reconciler {
             None => self.plugin.settle(&held),
             Some(why) => tracing::warn!(why, "what pods have is not known; no file of theirs is removed"),
         }
+        self.seen = Some(observed);
         Ok(())
+    }
+
+    /// The node as it was seen last with what is known to have changed, where that can be looked at alone.
+    fn refreshed(&mut self, dirty: &Dirty) -> Option<Observed> {
+        let mut seen = self.seen.take().filter(|_| !dirty.all)?;
+        let alone = dirty.functions.iter().all(|function| self.observer.refresh(&mut seen, *function));
+        alone.then_some(seen)
     }
 
     async fn observe(&self) -> Result<Result<Observed, ObserveError>, String> {

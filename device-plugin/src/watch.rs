@@ -1,5 +1,6 @@
 //! Tells when something in some folders changes, also folders that do not exist yet or are made anew.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -73,18 +74,37 @@ impl FolderWatch {
         }
     }
 
-    /// Waits until something has changed, once for a burst of changes.
-    pub async fn changed(&mut self) {
+    /// Waits until something has changed, once for a burst of changes: the names that did, nothing if it cannot be said.
+    pub async fn changed(&mut self) -> Option<BTreeSet<String>> {
+        let mut names = Some(BTreeSet::new());
         match &self.inotify {
-            None => drop(tokio::time::timeout(WITHOUT_WATCH, std::future::pending::<()>()).await),
+            None => {
+                drop(tokio::time::timeout(WITHOUT_WATCH, std::future::pending::<()>()).await);
+                names = None;
+            }
             Some(inotify) => {
                 if let Ok(mut guard) = inotify.readable().await {
-                    while inotify.get_ref().0.read_events().is_ok_and(|events| !events.is_empty()) {}
+                    while let Ok(events) = inotify.get_ref().0.read_events()
+                        && !events.is_empty()
+                    {
+                        for event in events {
+                            let name = event.name.and_then(|name| name.into_string().ok());
+                            match (name, &mut names) {
+                                (Some(name), Some(names)) => {
+                                    names.insert(name);
+                                }
+                                // The folder itself, or events were lost.
+                                (None, names) => *names = None,
+                                (Some(_), None) => {}
+                            }
+                        }
+                    }
                     guard.clear_ready();
                 }
             }
         }
         self.arm();
+        names
     }
 }
 

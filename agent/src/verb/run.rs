@@ -104,7 +104,8 @@ pub async fn serve(
     if let Some(path) = &config {
         wake::config(path, Arc::clone(&wakes), stop.clone());
     }
-    let reconciler = Reconciler { observer: observer(global), wanted, config, kubelet, plugin, shown };
+    let reconciler =
+        Reconciler { observer: observer(global), wanted, config, kubelet, plugin, shown, seen: None };
     reconciler.run(&wakes, stop.clone()).await;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::sysfs::Reasons;
 use crate::sysfs::function::{self, Locks, RawFunction};
 
 /// Where PCI functions are listed.
-const DEVICES: &str = "sys/bus/pci/devices";
+pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
 
 /// All PCI functions by address.
 pub(crate) type Functions = BTreeMap<PciAddress, RawFunction>;
@@ -203,7 +203,7 @@ fn physical(address: PciAddress, raw: &RawFunction, total_vfs: u16) -> Pf {
     }
 }
 
-fn virtual_function(index: u16, address: PciAddress, raw: &RawFunction, groups: &Groups) -> Vf {
+pub(crate) fn virtual_function(index: u16, address: PciAddress, raw: &RawFunction, groups: &Groups) -> Vf {
     let netdevs = raw.values();
     let peers = raw.iommu_group.and_then(|group| groups.get(&group));
     Vf {
@@ -255,7 +255,7 @@ pub(crate) fn read_overrides(
 }
 
 /// Members of each IOMMU group, without bridges.
-type Groups = BTreeMap<u32, Vec<PciAddress>>;
+pub(crate) type Groups = BTreeMap<u32, Vec<PciAddress>>;
 
 fn iommu_groups(functions: &Functions) -> Groups {
     let mut groups = Groups::new();

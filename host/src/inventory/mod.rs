@@ -11,6 +11,7 @@ mod links;
 mod live;
 mod management;
 mod node;
+mod refresh;
 mod representor;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 /// Where the kernel lists PCI functions.
 const DEVICES: &str = "/sys/bus/pci/devices";
-/// Where the product keeps its own files.
-const STATE: [&str; 2] = ["/var/lib/portwright", "/run/portwright"];
+/// Where the product keeps its own files, and the rule that it writes.
+const STATE: [&str; 3] =
+    ["/var/lib/portwright", "/run/portwright", "/etc/udev/rules.d/10-portwright-unmanaged-vfs.rules"];
 
 /// The machine under test.
 #[derive(Debug)]
@@ -64,8 +65,8 @@ impl Lab {
     /// Puts the machine back: no holders, no namespaces, no VFs, drivers bound, defaults set, no files of ours.
     pub(super) fn reset(&mut self) -> Result<()> {
         self.release()?;
-        for folder in STATE {
-            sys::remove(folder)?;
+        for path in STATE {
+            sys::remove(path)?;
         }
         let present = self.cards.iter().all(|card| sys::list(DEVICES).contains(card));
         if !present {

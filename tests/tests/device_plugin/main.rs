@@ -13,6 +13,7 @@ mod cases;
 mod held;
 mod hostile;
 mod python;
+mod refresh;
 mod rig;
 mod run;
 mod serve;

@@ -78,6 +78,19 @@ async fn get(address: SocketAddr, path: &str) -> String {
     text
 }
 
+/// Asks for readiness until the answer begins so.
+async fn becomes(address: SocketAddr, begins: &str) -> String {
+    let ask = async {
+        loop {
+            let answer = get(address, "/readyz").await;
+            if answer.starts_with(begins) {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, ask).await.unwrap()
+}
+
 #[tokio::test]
 async fn the_node_and_the_configuration_are_followed() {
     let daemon = start(CONFIG);
@@ -85,7 +98,7 @@ async fn the_node_and_the_configuration_are_followed() {
     ids(&kubelet, NET, &["0000:3b:01.0", "0000:3b:01.1"]).await;
     ids(&kubelet, DPDK, &["0000:3b:01.2", "0000:3b:01.3"]).await;
     assert!(get(daemon.address, "/healthz").await.starts_with("HTTP/1.1 200"));
-    assert!(get(daemon.address, "/readyz").await.starts_with("HTTP/1.1 200"));
+    becomes(daemon.address, "HTTP/1.1 200").await;
     assert!(get(daemon.address, "/nothing").await.starts_with("HTTP/1.1 404"));
 
     daemon.tree.bind("0000:3b:01.0", Some("vfio-pci")).unwrap();
@@ -136,15 +149,7 @@ async fn the_node_and_the_configuration_are_followed() {
     }
 
     kubelet.stop().await;
-    let unready = async {
-        loop {
-            let answer = get(daemon.address, "/readyz").await;
-            if answer.starts_with("HTTP/1.1 503") {
-                return answer;
-            }
-        }
-    };
-    let answer = tokio::time::timeout(SOON, unready).await.unwrap();
+    let answer = becomes(daemon.address, "HTTP/1.1 503").await;
     assert!(answer.contains("kubelet does not listen to intel.com/dpdk, intel.com/net"), "{answer}");
     daemon.stop.cancel();
     tokio::time::timeout(SOON, daemon.task).await.unwrap().unwrap();

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub(super) fn table() -> Vec<Scenario> {
     vec![
         iommu("crash-chain-along-the-big-plan", chain),
+        iommu("crash-before-each-kind-of-step", before_each_kind),
         iommu("crash-before-writing-the-number-of-vfs", before_number),
         iommu("crash-before-binding-a-vf", before_bind),
         iommu("crash-before-overriding-a-driver", before_override),
@@ -70,6 +71,34 @@ fn finished(pf: &str, document: &str) -> Result<()> {
     let want = ["vfio-pci", "vfio-pci", "igbvf", "igbvf", "igbvf", "igbvf", "igbvf"];
     ensure!(drivers == want, "drivers are {drivers:?}");
     Ok(())
+}
+
+/// Kills the run just before the first step of each kind, from a clean start each time.
+fn before_each_kind(lab: &mut Lab) -> Result<()> {
+    let pf = lab.card(0)?;
+    let document = policy::document(&[policy::nic(&pf, &policy::three_groups(100))]);
+    fresh(lab)?;
+    let mut first: Vec<(String, usize)> = Vec::new();
+    for (position, step) in cli::plan(&document)?.steps.iter().enumerate() {
+        let kind = cli::field(step, "action");
+        if !first.iter().any(|(known, _)| known == kind) {
+            first.push((kind.to_owned(), position));
+        }
+    }
+    // Nothing stands before the very first step.
+    for (kind, done) in first.iter().filter(|(_, done)| *done > 0) {
+        fresh(lab)?;
+        killed_after(&document, *done)?;
+        finished(&pf, &document).with_context(|| format!("after a kill before {kind}"))?;
+    }
+    let kinds: Vec<&str> = first.iter().map(|(kind, _)| kind.as_str()).collect();
+    lab.note(&format!("killed before each of: {}", kinds.join(", ")))
+}
+
+/// A machine on which the big plan has every kind of step.
+fn fresh(lab: &mut Lab) -> Result<()> {
+    lab.reset()?;
+    sys::run(sys::command("modprobe", &["-r", "vfio-pci"]), Duration::from_secs(10)).map(|_| ())
 }
 
 fn before_number(lab: &mut Lab) -> Result<()> {
