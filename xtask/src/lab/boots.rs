@@ -28,7 +28,7 @@ pub(super) const IOMMU: Boot = Boot {
     iommu: true,
     cards: 3,
     kernel_args: &["intel_iommu=on", "iommu=pt"],
-    limit: Duration::from_secs(420),
+    limit: Duration::from_secs(480),
 };
 /// The same hardware with the IOMMU left off, and netdevsim for devlink.
 pub(super) const PLAIN: Boot = Boot {
@@ -37,7 +37,7 @@ pub(super) const PLAIN: Boot = Boot {
     iommu: true,
     cards: 2,
     kernel_args: &["intel_iommu=off"],
-    limit: Duration::from_secs(150),
+    limit: Duration::from_secs(110),
 };
 /// The guided tour.
 pub(super) const DEMO: Boot = Boot { name: "demo", cards: 2, about: "2 igb cards, IOMMU on", ..IOMMU };
