@@ -24,6 +24,22 @@ fn port<'a>(links: &BTreeMap<String, RawLink>, name: &'a str) -> Port<'a> {
     Port { ifindex: links[name].ifindex, name }
 }
 
+/// Waits until the kernel has settled the state of links that came up: `ip` and we are to see the same moment.
+fn settle() {
+    let mut events = Uevents::open().unwrap();
+    let agree = || {
+        let shown: Vec<Value> = serde_json::from_str(&sh("ip -j -d link")).unwrap();
+        let links = by_name();
+        let same = |entry: &Value| {
+            let link = &links[entry["ifname"].as_str().unwrap()];
+            let down = entry["flags"].as_array().unwrap().iter().any(|flag| flag == "NO-CARRIER");
+            !link.up || link.carrier == Some(!down)
+        };
+        shown.iter().all(same).then_some(())
+    };
+    events.wait_until(Deadline::after(Duration::from_secs(10)), agree).unwrap();
+}
+
 /// Everything that `ip -j -d link` says about a link must be what we read.
 fn agrees_with_ip(links: &BTreeMap<String, RawLink>) {
     let shown: Vec<Value> = serde_json::from_str(&sh("ip -j -d link")).unwrap();
@@ -54,7 +70,6 @@ fn agrees_with_ip(links: &BTreeMap<String, RawLink>) {
 #[test]
 fn links_are_what_ip_shows() {
     fresh_netns();
-    let mut events = Uevents::open().unwrap();
     sh("ip link add va type veth peer name vb
         ip link add br0 type bridge
         ip link set va master br0
@@ -62,9 +77,7 @@ fn links_are_what_ip_shows() {
         ip link property add dev vb altname second-name
         ip link add mv0 link vb type macvlan
         ip link add ib0 type ifb");
-    // The kernel settles the state of links that came up a moment later; `ip` and we are to see the same moment.
-    let settled = || (!sh("ip link show up").contains("NO-CARRIER")).then_some(());
-    events.wait_until(Deadline::after(Duration::from_secs(10)), settled).unwrap();
+    settle();
     let links = by_name();
     agrees_with_ip(&links);
     assert_eq!(links["va"].lower, None, "a veth's peer is not below it");
@@ -80,6 +93,7 @@ fn bonds_and_vlans_are_what_ip_shows() {
     sh("ip link add va type veth peer name vb
         ip link add v5 link vb type vlan id 5
         ip link add bo0 type bond; ip link set va down; ip link set va master bo0");
+    settle();
     agrees_with_ip(&by_name());
 }
 
@@ -189,6 +203,7 @@ fn what_is_set_is_what_ip_shows() {
     netlink::set_up(port(&links, "vb"), true).unwrap();
     netlink::set_address(port(&links, "vb"), MacAddress([2, 0, 0, 0, 0, 9])).unwrap();
     netlink::rename(port(&links, "va"), "web0").unwrap();
+    settle();
     let after = by_name();
     agrees_with_ip(&after);
     let renamed = &after["web0"];

@@ -19,6 +19,18 @@ const LONGER: u64 = 100;
 const POLICY: &[Target] =
     &[Target { name: "policy", function: portwright_api::fuzz::fuzz_policy, cases: 2_000 }];
 
+const SYSFS: &[Target] =
+    &[Target { name: "sysfs", function: portwright_host::fuzz::fuzz_sysfs, cases: 20_000 }];
+
+const POOLS: &[Target] = &[
+    Target {
+        name: "device-plugin-config",
+        function: portwright_core::pools::fuzz::fuzz_config,
+        cases: 10_000,
+    },
+    Target { name: "device-plugin-range", function: portwright_core::pools::fuzz::fuzz_range, cases: 10_000 },
+];
+
 const OVSDB: &[Target] = &[
     Target { name: "ovsdb-stream", function: portwright_ovs::fuzz::fuzz_stream, cases: 20_000 },
     Target { name: "ovsdb-update", function: portwright_ovs::fuzz::fuzz_update, cases: 20_000 },
@@ -50,6 +62,11 @@ fn no_policy_document_makes_the_reader_panic() {
 }
 
 #[test]
+fn no_file_of_the_kernel_makes_the_inventory_panic() {
+    check(SYSFS, 1);
+}
+
+#[test]
 fn whatever_a_database_server_sends_reading_it_ends_with_an_answer() {
     check(OVSDB, 1);
 }
@@ -62,7 +79,7 @@ fn no_annotation_and_no_review_makes_the_injector_panic() {
 #[test]
 #[ignore = "long: run by cargo xtask bench"]
 fn all_readers_at_length() {
-    for targets in [POLICY, OVSDB, INJECTOR] {
+    for targets in [POLICY, SYSFS, POOLS, OVSDB, INJECTOR] {
         check(targets, LONGER);
     }
 }
