@@ -5,7 +5,7 @@
 //! between or in which order.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -267,13 +267,15 @@ impl Keeper {
     }
 }
 
-/// A socket in place of what an earlier run left behind, for root only.
-fn bind(path: &std::path::Path) -> Result<UnixListener, Box<dyn std::error::Error>> {
-    if kubelet::identity(path).is_some() {
-        portwright_host::write::remove(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+/// A socket for root only, in place of what an earlier run left behind. It gets its name when it can be connected to: kubelet
+/// comes as soon as it sees the name, and passes over names that begin with a dot.
+fn bind(path: &Path) -> Result<UnixListener, Box<dyn std::error::Error>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}"));
+    portwright_host::write::remove(&fresh)?;
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&fresh, path)?;
     Ok(listener)
 }
 

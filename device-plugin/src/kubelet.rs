@@ -14,8 +14,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 pub(crate) const API_VERSION: &str = "v1beta1";
 /// kubelet gives a plugin as long.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
-/// A unix socket's path has at most 107 bytes (`man 7 unix`).
-const LONGEST_PATH: usize = 107;
+/// A unix socket's path has at most 107 bytes (`man 7 unix`), and ours has one more while it is made.
+const LONGEST_PATH: usize = 106;
 
 /// How kubelet is told of resources.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
