@@ -152,3 +152,34 @@ async fn files_are_kept_for_whoever_has_the_device() {
     assert!(foreign.exists(), "files of others stay");
     assert_eq!(rig.held, BTreeMap::new());
 }
+
+#[tokio::test]
+async fn a_device_that_an_old_process_still_has_is_waited_for_and_then_named() {
+    let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    rig.publish().await;
+    ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.2", "0000:3b:01.3"]).await;
+    let mut client = kubelet.client("intel.com/dpdk").await.unwrap();
+    for id in ["0000:3b:01.2", "0000:3b:01.3"] {
+        client.allocate(request(&[id])).await.unwrap();
+    }
+    // Both pods are force-deleted; their processes live on, with the VFIO group open.
+    for (pid, group) in [(4242, 12), (4243, 13)] {
+        rig.tree.file(format!("proc/{pid}/comm"), "qemu\n").unwrap();
+        rig.tree.dir(format!("proc/{pid}/fd")).unwrap();
+        rig.tree.link(format!("proc/{pid}/fd/7"), format!("/dev/vfio/{group}")).unwrap();
+    }
+    let mut other = client.clone();
+    let waiting = tokio::spawn(async move { other.allocate(request(&["0000:3b:01.3"])).await });
+    let (code, text) = crate::rig::refused(&mut client, request(&["0000:3b:01.2"])).await;
+    assert_eq!(code, tonic::Code::FailedPrecondition);
+    for words in ["intel.com/dpdk: device 0000:3b:01.2: it ", "/dev/vfio/12", "4242", "qemu", "waited 10 s"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // The other call had the same to say; when its process has ended the device is free.
+    assert!(waiting.await.unwrap().is_err());
+    let mut other = client.clone();
+    let waiting = tokio::spawn(async move { other.allocate(request(&["0000:3b:01.3"])).await });
+    std::fs::remove_dir_all(rig.tree.root().join("proc/4243")).unwrap();
+    waiting.await.unwrap().unwrap();
+}
