@@ -10,6 +10,8 @@ use crate::harness::{Server, Vswitchd, run};
 pub struct Rig {
     pub server: Server,
     pub vswitchd: Vswitchd,
+    /// Where the binary finds the database, if not where it is made.
+    pub remote: Option<String>,
     pods: Vec<String>,
     files: tempfile::TempDir,
 }
@@ -18,7 +20,7 @@ impl Rig {
     pub fn start() -> Rig {
         let server = Server::start();
         let vswitchd = Vswitchd::start(&server);
-        Rig { server, vswitchd, pods: Vec::new(), files: tempfile::tempdir().unwrap() }
+        Rig { server, vswitchd, remote: None, pods: Vec::new(), files: tempfile::tempdir().unwrap() }
     }
 
     /// The namespace of the switch.
@@ -82,7 +84,7 @@ impl Rig {
     pub fn portwright(&self, args: &[&str]) -> Ran {
         let binary = env!("CARGO_BIN_EXE_portwright");
         let script = "mkdir -p /run/portwright && mount -t tmpfs none /run/portwright && exec \"$@\"";
-        let remote = self.server.remote().to_string();
+        let remote = self.remote.clone().unwrap_or_else(|| self.server.remote().to_string());
         let state = self.state_dir();
         let mut command = std::process::Command::new("ip");
         command.args(["netns", "exec", self.namespace(), "sh", "-c", script, "sh", binary]);

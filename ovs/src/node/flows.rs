@@ -2,7 +2,8 @@
 //!
 //! Open vSwitch before 2.17.12, 3.0.8, 3.1.6, 3.2.4 and 3.3.3 does not look at cached flows again when a mirror is made or
 //! changed, and no version does when one is removed: a busy flow goes on being copied. Forgetting the learned addresses of the bridge
-//! makes it look. A bridge that forwards by flows learns nothing, so there the datapath's flows are dropped as well.
+//! makes it look, and we wait until it has looked. A bridge that forwards by flows learns nothing, so there the datapath's
+//! flows are dropped; as they are where one cannot wait because both datapaths are in use.
 //! Without a control socket (a remote database) a VLAN is flooded for a moment, which has the same effect.
 
 use std::collections::BTreeSet;
@@ -39,7 +40,15 @@ async fn asked(switch: &Switch, bridge: &str, purge: bool, deadline: Deadline) -
     if control.flush_fdb(bridge, deadline).await.is_err() {
         return false;
     }
-    !purge || control.call("revalidator/purge", &[], deadline).await.is_ok()
+    if !purge {
+        // The look happens in other threads. A round that is under way when we ask may have begun too early, so the one after
+        // it counts.
+        let first = control.call("revalidator/wait", &[], deadline).await;
+        if first.is_ok() && control.call("revalidator/wait", &[], deadline).await.is_ok() {
+            return true;
+        }
+    }
+    control.call("revalidator/purge", &[], deadline).await.is_ok()
 }
 
 async fn toggled(

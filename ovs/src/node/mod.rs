@@ -49,6 +49,8 @@ pub struct OvsClient {
 
 /// How long ovs-vswitchd may take to say its version.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a look waits for changes of others that are on their way.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 impl OvsClient {
     /// A client that connects when it is first used. Each call may take `within`.
@@ -85,13 +87,22 @@ impl OvsClient {
         let alive = self.vswitchd_lives().await;
         let switch = self.switch();
         let read = async {
+            settle_copy(&switch, self.deadline()).await;
             let first = switch.read(self.deadline()).await?;
             if first.is_settled() || alive == Some(false) {
                 return Ok(first);
             }
             // Somebody's change is on its way; a plan made of half of it would be wrong.
             let settled = |view: &crate::ovsdb::View| Vswitch::read(view).ok().filter(Vswitch::is_settled);
-            match switch.session().wait_for("ovs-vswitchd keeping up", self.deadline(), settled).await {
+            match switch
+                .session()
+                .wait_for(
+                    "ovs-vswitchd keeping up",
+                    Deadline::after(SETTLED_WITHIN.min(self.within)),
+                    settled,
+                )
+                .await
+            {
                 Ok(read) => Ok(read),
                 Err(_still_behind) => switch.read(self.deadline()).await,
             }
@@ -124,7 +135,8 @@ impl OvsClient {
             Ok(control) => {
                 Some(control.version(Deadline::after(ALIVE_WITHIN.min(self.within))).await.is_ok())
             }
-            Err(_not_running) => Some(false),
+            // It may have stopped, or have its socket elsewhere.
+            Err(_nothing_there) => None,
         }
     }
 
@@ -149,10 +161,7 @@ impl OvsClient {
             steps.iter().map(Job::of).collect::<Result<_, _>>().map_err(RunError::Failed)?;
         let switch = self.switch();
         let deadline = self.deadline();
-        let found = switch
-            .read(deadline)
-            .await
-            .map_err(|source| failed(OvsError::Read { source: Box::new(source) }))?;
+        let found = current(&switch, deadline).await.map_err(failed)?;
         let mut expected = model(&found, Fact::UNKNOWN);
         for job in &jobs {
             // Whoever looked from outside knows that an interface is gone; here only the owner can be checked.
@@ -183,6 +192,17 @@ fn mark_gone(expected: &mut Ovs, target: &Target, gone_for: u64) {
     for port in ports.filter(|one| one.name == *port) {
         port.gone_for = Some(gone_for);
     }
+}
+
+/// Has the server answer once, so that our copy has every change that was committed before. If it does not answer, what
+/// follows fails on its own.
+async fn settle_copy(switch: &Switch, deadline: Deadline) {
+    if switch.session().echo(deadline).await.is_err() {}
+}
+
+async fn current(switch: &Switch, deadline: Deadline) -> Result<Vswitch, OvsError> {
+    settle_copy(switch, deadline).await;
+    switch.read(deadline).await.map_err(|source| OvsError::Read { source: Box::new(source) })
 }
 
 enum Knock {
