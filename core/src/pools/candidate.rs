@@ -161,6 +161,7 @@ impl Maker<'_> {
             link_type: link_type.or_else(|| uplink.and_then(|netdev| encapsulation(netdev.link_type))),
             pf_carrier: uplink.and_then(|netdev| netdev.carrier),
             netdev: vf.netdev.clone(),
+            ddp_profile: self.details.get(&pf.address).and_then(|detail| detail.ddp.clone()),
             representor: vf.representor.clone(),
             numa_node: vf.numa_node.or(pf.numa_node),
             ..self.function(vf.address, &vf.rdma)
@@ -220,4 +221,30 @@ fn encapsulation(link_type: Option<u16>) -> Option<String> {
         772 => "loopback".to_owned(),
         other => format!("arphrd-{other}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pools::selector::DeviceSelector;
+
+    #[test]
+    fn a_vf_has_the_package_of_its_pf() {
+        let text = r#"{"pfs": [
+            {"address": "0000:3b:00.0", "vendor": "8086", "device": "1592", "driver": "ice", "totalVfs": 8,
+             "vfs": [{"index": 0, "address": "0000:3b:01.0", "driver": "iavf"}]},
+            {"address": "0000:3c:00.0", "vendor": "8086", "device": "1592", "driver": "ice", "totalVfs": 8,
+             "vfs": [{"index": 0, "address": "0000:3c:01.0", "driver": "iavf"}]},
+            {"address": "0000:3d:00.0", "vendor": "8086", "device": "1592", "driver": "ice", "totalVfs": 8,
+             "vfs": [{"index": 0, "address": "0000:3d:01.0", "driver": "iavf"}]}],
+            "details": [{"address": "0000:3b:00.0", "ddp": "GTP"}, {"address": "0000:3c:00.0", "ddp": "PPPoE"}]}"#;
+        let observed: Observed = serde_json::from_str(text).unwrap();
+        let selector = DeviceSelector { ddp_profiles: vec!["GTP".to_owned()], ..DeviceSelector::default() };
+        let taken: Vec<String> = candidates(&observed, &ManagementPath::default())
+            .into_iter()
+            .filter(|candidate| candidate.index.is_some() && selector.take(candidate).is_ok())
+            .map(|candidate| candidate.id)
+            .collect();
+        assert_eq!(taken, ["0000:3b:01.0"]);
+    }
 }

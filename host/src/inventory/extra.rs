@@ -1,5 +1,7 @@
 //! What only pools ask for: sub-functions, vDPA drivers, partition keys. A node without any costs no read.
 
+use std::collections::BTreeMap;
+
 use portwright_core::observed::{FunctionDetail, Problem, Subfunction, VdpaDevice};
 use portwright_core::{Object, PciAddress};
 
@@ -18,6 +20,23 @@ pub(crate) struct Extra {
     pub(crate) subfunctions: Vec<Subfunction>,
     pub(crate) vdpa: Vec<VdpaDevice>,
     pub(crate) details: Vec<FunctionDetail>,
+}
+
+impl Extra {
+    /// Adds the DDP packages of PFs.
+    pub(crate) fn add_ddp(&mut self, packages: BTreeMap<PciAddress, String>) {
+        for (address, package) in packages {
+            match self.details.iter_mut().find(|detail| detail.address == address) {
+                Some(detail) => detail.ddp = Some(package),
+                None => self.details.push(FunctionDetail {
+                    address,
+                    acpi_index: None,
+                    p_key: None,
+                    ddp: Some(package),
+                }),
+            }
+        }
+    }
 }
 
 /// Reads it.

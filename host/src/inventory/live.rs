@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use portwright_core::drive::chain;
 use portwright_core::observed::{DefaultRoute, Link, Netdev, Pf, Problem};
-use portwright_core::{Fact, Object, PciAddress};
+use portwright_core::{Fact, Object, PciAddress, PciId};
 
 use super::functions::Functions;
 use super::management::Evidence;
@@ -134,6 +134,34 @@ pub(crate) fn eswitch_modes(pfs: &mut [Pf], locked: &BTreeSet<PciAddress>, probl
             Err(error) => tell(problems, pci(pf.address), &error),
         }
     }
+}
+
+/// Vendor whose NICs take DDP packages (Dynamic Device Personalization).
+const DDP_VENDOR: PciId = PciId(0x8086);
+/// What devlink calls the package that is loaded (Documentation/networking/devlink/ice.rst).
+const DDP_NAME: &str = "fw.app.name";
+
+/// Asks devlink which DDP package each PF has loaded. Other vendors' NICs are not asked: some take long to answer.
+pub(crate) fn ddp_packages(
+    pfs: &[Pf],
+    locked: &BTreeSet<PciAddress>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<PciAddress, String> {
+    let mut packages = BTreeMap::new();
+    let asked: Vec<_> =
+        pfs.iter().filter(|pf| pf.vendor == DDP_VENDOR && !locked.contains(&pf.address)).collect();
+    // That devlink cannot be opened is told where e-switch modes are asked for.
+    let Some(Ok(Some(mut devlink))) = (!asked.is_empty()).then(Devlink::open) else { return packages };
+    for pf in asked {
+        match devlink.info(&Handle::from(pf.address)) {
+            Ok(info) => {
+                let name = info.and_then(|mut info| info.versions.remove(DDP_NAME));
+                packages.extend(name.map(|name| (pf.address, name)));
+            }
+            Err(error) => tell(problems, pci(pf.address), &error),
+        }
+    }
+    packages
 }
 
 /// Asks each PF's driver for its VFs' attributes.

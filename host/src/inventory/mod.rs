@@ -99,7 +99,10 @@ impl Observer {
             live::vf_attributes(&mut pfs, &mut problems);
             live::eswitch_modes(&mut pfs, &locked, &mut problems);
         }
-        let extra = extra::read(root, &functions, &children, &mut problems);
+        let mut extra = extra::read(root, &functions, &children, &mut problems);
+        if self.live {
+            extra.add_ddp(live::ddp_packages(&pfs, &locked, &mut problems));
+        }
         let mut node = node::facts(root, &mut problems);
         let mut holders = holders::read(root, &functions, &children, live.as_ref());
         holders.give(&mut pfs);
