@@ -9,14 +9,16 @@
 mod change;
 mod holds;
 mod observed;
+mod perform;
 mod setting;
 mod target;
 mod wish;
 
 pub use change::{Change, Key, NewBridge, NewPort};
-pub use holds::{conflict, perform};
+pub use holds::conflict;
 pub(crate) use holds::{hw_offload, of_bridge_setting, of_port_setting};
 pub use observed::{Bridge, Copies, Interface, Map, Mirror, Ovs, Policing, Port, QosSetting, VlanSetting};
+pub use perform::perform;
 pub use setting::Setting;
 pub use target::{Part, Target};
 pub use wish::{
