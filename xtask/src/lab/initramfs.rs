@@ -12,7 +12,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Programs of the machine that the guest gets, with the libraries they load.
-const TOOLS: &[&str] = &["ip", "devlink", "ethtool"];
+const TOOLS: &[&str] =
+    &["ip", "devlink", "ethtool", "ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-appctl"];
+/// The database that ovsdb-tool makes.
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 const FOLDERS: &[&str] = &[
     "dev", "etc", "proc", "sys", "run", "tmp", "var", "var/lib", "var/log", "root", "lab", "bin", "sbin",
     "usr", "usr/bin", "usr/sbin", "lib", "lib64", "usr/lib",
@@ -48,6 +51,7 @@ pub(super) fn write(kernel: &Kernel, contents: &Contents<'_>) -> Result<PathBuf>
             sys::program(tool).with_context(|| format!("no program {tool}; run `cargo xtask setup`"))?;
         image.program(&path, "usr/sbin")?;
     }
+    image.file(SCHEMA, 0o644, &sys::read_bytes(Path::new(SCHEMA))?)?;
     image.modules(kernel, contents.netdevsim)?;
     for binary in contents.binaries {
         image.program(binary, "usr/bin")?;

@@ -71,7 +71,14 @@ pub(super) enum End {
 impl Machine<'_> {
     fn command(&self) -> Result<Command> {
         let qemu = sys::program("qemu-system-x86_64").context("no QEMU; run `cargo xtask setup`")?;
-        let mut command = sys::command(qemu);
+        // With it, a machine does not outlive a run that is interrupted.
+        let mut command = match sys::program("setpriv") {
+            Some(setpriv) => sys::command(setpriv),
+            None => sys::command(&qemu),
+        };
+        if command.get_program() != qemu.as_os_str() {
+            command.args(["--pdeathsig", "KILL", "--"]).arg(&qemu);
+        }
         command
             .args([
                 "-nodefaults",
