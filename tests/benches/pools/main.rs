@@ -61,7 +61,7 @@ fn node() -> Result<String> {
     for pf in 0..PFS {
         writeln!(text, "pf {pf:04x}:3b:00.0 netdev=ens{pf}f0 total=128")?;
         for vf in 0..VFS {
-            let (device, function) = (1 + vf / 8, vf % 8);
+            let (device, function) = (1 + (vf >> 3), vf & 7);
             writeln!(
                 text,
                 "vf {pf:04x}:3b:{device:02x}.{function} pf={pf:04x}:3b:00.0 index={vf} netdev=ens{pf}f0v{vf} group={}",
