@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -62,18 +62,30 @@ impl Listeners {
     ///
     /// # Errors
     /// One of them cannot be bound.
-    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
         let flags = &config.flags;
         let at = |port| SocketAddr::new(flags.bind_address, port);
-        Ok(Self {
-            webhook: listen(at(flags.port)).await?,
-            probes: listen(at(flags.health_check_port)).await?,
-        })
+        Ok(Self { webhook: listen(at(flags.port))?, probes: listen(at(flags.health_check_port))? })
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+/// Connections that the kernel holds for us until they are accepted (it caps this at `net.core.somaxconn`). When they
+/// are too many it drops the next ones, and their clients try again only after a second, so a burst must fit.
+const BACKLOG: u32 = 4096;
+
+/// Listens on an address.
+///
+/// # Errors
+/// It is taken, or not ours.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections of a process before us that are not quite gone must not keep us from starting.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|source| StartError::Listen { address, source })
 }
 
 /// What tests may make shorter than operators need it.
@@ -138,7 +150,8 @@ pub async fn run(
         stage: stages,
     };
     let connections = Connections::new(usize::try_from(config.flags.max_connections).unwrap_or(usize::MAX));
-    let serving = listener::serve(listeners.webhook, tls, Arc::new(webhook), connections);
+    // A task of its own, because the runtime gives tasks more turns than the future that it was started with.
+    let serving = tokio::spawn(listener::serve(listeners.webhook, tls, Arc::new(webhook), connections));
     let stopping = async {
         stop.await;
         tracing::info!(seconds = config.shutdown_delay.as_secs(), "stopping: not ready, still serving");
@@ -146,7 +159,10 @@ pub async fn run(
         sleep_until(Instant::now() + config.shutdown_delay).await;
         stage.send_replace(Stage::Closing);
     };
-    tokio::join!(serving, stopping);
+    let (served, ()) = tokio::join!(serving, stopping);
+    if let Err(error) = served {
+        tracing::error!(%error, "the accept loop ended before its time");
+    }
     tasks.shutdown().await;
     tracing::info!("stopped");
     Ok(())

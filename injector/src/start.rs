@@ -68,7 +68,7 @@ async fn run(config: Config) -> Result<(), StartError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
     let kube_config = kube::Config::infer().await.map_err(|error| StartError::Client(error.into()))?;
     let client = Client::try_from(kube_config).map_err(|error| StartError::Client(error.into()))?;
-    let listeners = Listeners::bind(&config).await?;
+    let listeners = Listeners::bind(&config)?;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

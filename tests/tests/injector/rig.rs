@@ -22,7 +22,7 @@ use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -70,8 +70,8 @@ impl Injector {
             ["portwright-injector", "--namespace=injector"].iter().chain(flags).map(OsString::from);
         let config = Config::new(Flags::try_parse_from(normalise(arguments)).unwrap()).unwrap();
         let client = kube::Client::try_from(kube::Config::new(api.url().parse().unwrap())).unwrap();
-        let bind = || async { TcpListener::bind(("127.0.0.1", 0)).await.unwrap() };
-        let listeners = Listeners { webhook: bind().await, probes: bind().await };
+        let bind = || app::listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let listeners = Listeners { webhook: bind(), probes: bind() };
         let (webhook, probes) =
             (listeners.webhook.local_addr().unwrap(), listeners.probes.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
