@@ -29,6 +29,14 @@ fn pools(tree: &Tree, policy: Option<&str>, config: Option<&str>, more: &[&str])
     portwright(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// Compares what is printed with what docs/schema describes.
+fn assert_fits(name: &str, value: &serde_json::Value) {
+    let path = common::repository().join(format!("docs/schema/{name}.json"));
+    let schema = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let found = common::schema::differences(&schema, value);
+    assert!(found.is_empty(), "{name}: {found:#?}");
+}
+
 #[test]
 fn pools_of_policies_and_of_a_configuration_are_shown() {
     let tree = Tree::new();
@@ -50,6 +58,7 @@ fn pools_of_policies_and_of_a_configuration_are_shown() {
         shown,
         ["example.com/dpdk 0000:3b:10.2", "portwright.dev/net 0000:3b:10.0", "intel.com/intel "]
     );
+    assert_fits("pools", &json);
     let dpdk = &json["pools"][0]["devices"][0];
     assert_eq!(dpdk["why"], "driver is igbvf, vfio-pci is wanted");
     assert_eq!((&dpdk["healthy"], &dpdk["numaNode"]), (&false.into(), &serde_json::Value::Null));
@@ -81,6 +90,18 @@ fn a_link_that_is_down_makes_devices_unhealthy_where_that_is_wanted() {
 }
 
 #[test]
+fn a_pool_that_two_policies_set_is_a_conflict_with_a_word() {
+    let tree = Tree::new();
+    let other = "---\napiVersion: portwright.dev/v1alpha1\nkind: NodePolicy\nmetadata: {name: q}\nspec: {priority: 0, pools: [{name: dpdk, prefix: other.org}]}\n";
+    let ran = pools(&tree, Some(&format!("{POLICY}{other}")), None, &[]);
+    let words = "warning: PolicyConflict: pool dpdk is set by `p` and `q` with priority 0; the first counts";
+    assert!(ran.stdout.contains(words) && ran.stdout.contains("example.com/dpdk"), "{ran:#?}");
+    let larger = other.replace("priority: 0", "priority: 1");
+    let ran = pools(&tree, Some(&format!("{POLICY}{larger}")), None, &[]);
+    assert!(!ran.stdout.contains("PolicyConflict") && ran.stdout.contains("other.org/dpdk"), "{ran:#?}");
+}
+
+#[test]
 fn every_selector_says_what_it_takes_and_refuses() {
     let tree = Tree::new();
     let config = r#"{"resourceList": [
@@ -101,6 +122,11 @@ fn every_selector_says_what_it_takes_and_refuses() {
         \x20 cannot have it: its class is 020000, no accelerator class (12xxxx)\n";
     assert_eq!(ran.stdout, expected);
     let pf = pools(&tree, None, Some(config), &["--explain", "0000:3b:00.0", "-o", "json"]).json();
+    assert_fits("explain", &pf);
+    assert_fits(
+        "explain",
+        &pools(&tree, None, Some(config), &["--explain", "0000:3b:10.2", "-o", "json"]).json(),
+    );
     assert_eq!(pf["pool"], serde_json::Value::Null);
     assert_eq!(pf["pools"][0]["unfit"], "it is a PF with VFs; its VFs are the devices");
     let nobody = pools(&tree, None, Some(config), &["--explain", "0000:99:00.0"]);
@@ -117,7 +143,8 @@ fn every_selector_says_what_it_takes_and_refuses() {
 fn what_cannot_be_used_is_exit_2_with_its_place() {
     let tree = Tree::new();
     let twice = r#"{"resourceList": [{"resourceName": "net", "resourcePrefix": "portwright.dev"}]}"#;
-    let cases: [(Option<&str>, Option<&str>, &[&str], &str); 7] = [
+    type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 7] = [
         (None, None, &[], "no pools are asked for"),
         (
             None,

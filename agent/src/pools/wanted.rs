@@ -57,9 +57,10 @@ impl Wanted {
         }
     }
 
-    /// What is odd about the configuration and no error.
-    pub fn warnings(&self) -> &[String] {
-        self.config.as_ref().map_or(&[], |config| &config.warnings)
+    /// What is odd about what is asked for and no error.
+    pub fn warnings(&self) -> Vec<String> {
+        let of_config = self.config.iter().flat_map(|config| config.warnings.iter().cloned());
+        of_config.chain(spec::conflicts(&self.desired)).collect()
     }
 }
 

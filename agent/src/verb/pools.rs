@@ -39,7 +39,7 @@ pub fn run(global: &Global, arguments: &PoolsArgs) -> Result<Exit, CliError> {
         output::print(global.output, &explanation, || view::explanation(&explanation))?;
         return Ok(Exit::Ok);
     }
-    let document = view::document(&assign(&candidates, &specs, &held), wanted.warnings());
+    let document = view::document(&assign(&candidates, &specs, &held), &wanted.warnings());
     output::print(global.output, &document, || view::render(&document))?;
     Ok(Exit::Ok)
 }

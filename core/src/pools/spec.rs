@@ -6,7 +6,7 @@ use std::fmt;
 use super::candidate::Candidate;
 use super::config::{AdditionalInfo, DeviceType, PluginConfig};
 use super::selector::{DeviceSelector, Refusal, VdpaType};
-use crate::desired::{Desired, DriverWish, PoolWish, Prefer};
+use crate::desired::{Desired, Document, DriverWish, PoolWish, Prefer};
 use crate::id::PciAddress;
 use crate::observed::Observed;
 use crate::range::IndexSet;
@@ -268,6 +268,35 @@ fn settings(desired: &Desired) -> BTreeMap<&str, &PoolWish> {
         }
     }
     settings
+}
+
+/// Pools that several documents of the same, highest priority set differently: which document counts is then a matter of
+/// order, which nobody should rely on.
+pub fn conflicts(desired: &Desired) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, setting) in settings(desired) {
+        let of_pool = |document: &&Document| document.pools.iter().any(|pool| pool.name == name);
+        let top = desired.documents.iter().filter(of_pool).map(|document| document.priority).max();
+        let equals: Vec<&Document> = desired
+            .documents
+            .iter()
+            .filter(of_pool)
+            .filter(|document| Some(document.priority) == top)
+            .collect();
+        let differs = equals
+            .iter()
+            .flat_map(|document| &document.pools)
+            .any(|pool| pool.name == name && pool != setting);
+        if differs {
+            let names: Vec<String> = equals.iter().map(|document| format!("`{}`", document.name)).collect();
+            found.push(format!(
+                "PolicyConflict: pool {name} is set by {} with priority {}; the first counts",
+                names.join(" and "),
+                top.unwrap_or_default()
+            ));
+        }
+    }
+    found
 }
 
 /// The first resource name that two pools have.
