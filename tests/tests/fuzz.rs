@@ -67,6 +67,11 @@ fn no_file_of_the_kernel_makes_the_inventory_panic() {
 }
 
 #[test]
+fn no_configuration_of_pools_makes_the_reader_panic() {
+    check(POOLS, 1);
+}
+
+#[test]
 fn whatever_a_database_server_sends_reading_it_ends_with_an_answer() {
     check(OVSDB, 1);
 }
