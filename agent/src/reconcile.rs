@@ -1,6 +1,7 @@
 //! The loop: wait until something may have changed, look at everything, publish what follows from it. It keeps nothing that it
 //! could not find out again, so it does not matter which wake was lost or came twice.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,9 +74,10 @@ impl Reconciler {
             None => self.observe().await?.map_err(|error| chain(&error))?,
         };
         let allocations = allocations::read(self.observer.root(), &self.kubelet.folder).await;
-        let held = self.plugin.held(&allocations);
         let specs = self.wanted.specs(&observed).map_err(|error| chain(&error))?;
         let candidates = candidates(&observed, &management_path(&observed));
+        let there: BTreeSet<&str> = candidates.iter().map(|candidate| candidate.id.as_str()).collect();
+        let held = self.plugin.held(&allocations, |id| there.contains(id));
         self.plugin.publish(assign(&candidates, &specs, &held)).await;
         match &allocations.unknown {
             None => self.plugin.settle(&held),

@@ -57,6 +57,13 @@ impl Ledger {
         inner.handed_out.iter().map(|(id, (resource, _))| (id.clone(), resource.clone())).collect()
     }
 
+    /// Forgets devices that are not there: one that is made later under the same name is another.
+    pub(crate) fn retain(&self, exists: impl Fn(&str) -> bool) {
+        let mut inner = self.lock();
+        inner.handed_out.retain(|id, _| exists(id));
+        inner.used_before.retain(|id| exists(id));
+    }
+
     /// Notes what pods have now.
     pub(crate) fn note_held<'a>(&self, ids: impl Iterator<Item = &'a String>) {
         self.lock().used_before.extend(ids.cloned());

@@ -229,8 +229,14 @@ impl Plugin {
         self.publish(pools).await;
     }
 
-    /// Devices that pods have, by what kubelet says and by our own hand-outs of the last minute.
-    pub fn held(&self, allocations: &Allocations) -> BTreeMap<String, ResourceName> {
+    /// Devices that pods have, by what kubelet says and by our own hand-outs of the last minute. What does not exist any
+    /// more is forgotten.
+    pub fn held(
+        &self,
+        allocations: &Allocations,
+        exists: impl Fn(&str) -> bool,
+    ) -> BTreeMap<String, ResourceName> {
+        self.context.ledger.retain(exists);
         let mut held = allocations.by_device();
         self.context.ledger.note_held(held.keys());
         held.extend(self.context.ledger.recent());

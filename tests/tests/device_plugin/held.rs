@@ -183,3 +183,22 @@ async fn a_device_that_an_old_process_still_has_is_waited_for_and_then_named() {
     std::fs::remove_dir_all(rig.tree.root().join("proc/4243")).unwrap();
     waiting.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_device_that_is_made_anew_is_not_the_one_that_was_handed_out() {
+    let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    rig.publish().await;
+    ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.2", "0000:3b:01.3"]).await;
+    let mut client = kubelet.client("intel.com/dpdk").await.unwrap();
+    client.allocate(request(&["0000:3b:01.2"])).await.unwrap();
+    rig.tree.remove_function("0000:3b:01.2").unwrap();
+    rig.read_held().await;
+    rig.publish().await;
+    ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.3"]).await;
+    rig.tree.line("vf 0000:3b:01.2 pf=0000:3b:00.0 index=2 netdev=ens1f0v2").unwrap();
+    rig.read_held().await;
+    rig.publish().await;
+    ids(&kubelet, NET, &["0000:3b:01.0", "0000:3b:01.1", "0000:3b:01.2"]).await;
+    ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.3"]).await;
+}

@@ -78,7 +78,8 @@ impl Rig {
     /// What pods have, by the kubelet's word.
     pub async fn read_held(&mut self) {
         let found = allocations::read(&Root::new(self.tree.root()), &self.dir).await;
-        self.held = self.plugin.held(&found);
+        let bus = self.tree.root().join("sys/bus/pci/devices");
+        self.held = self.plugin.held(&found, |id| bus.join(id).exists());
         if found.unknown.is_none() {
             self.plugin.settle(&self.held);
         }
