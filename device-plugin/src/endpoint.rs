@@ -225,7 +225,10 @@ impl Keeper {
 
     async fn register(&self) -> bool {
         let resource = &self.resource;
-        match kubelet::register(&self.context.paths, resource).await {
+        // A kubelet that hangs must not keep us from stopping.
+        let call = kubelet::register(&self.context.paths, resource);
+        let Some(answer) = self.stop.run_until_cancelled(call).await else { return false };
+        match answer {
             Ok(()) => {
                 self.context.metrics.registered(resource);
                 tracing::info!(%resource, mode = "legacy", "registered with kubelet");

@@ -117,3 +117,27 @@ async fn clients_that_say_nothing_or_nonsense_keep_nobody_out() {
     // And a stop does not wait for any of them.
     tokio::time::timeout(SOON, rig.plugin.stop()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_kubelet_that_hangs_or_hangs_up_keeps_nobody_from_stopping() {
+    for hang_up in [false, true] {
+        let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+        let folder = rig.dir.join("device-plugins");
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = tokio::net::UnixListener::bind(folder.join("kubelet.sock")).unwrap();
+        rig.publish().await;
+        let (stream, _) = tokio::time::timeout(SOON, listener.accept()).await.unwrap().unwrap();
+        if hang_up {
+            drop(stream);
+            // It is tried again after a pause, and not in a hurry.
+            tokio::time::timeout(SOON, listener.accept()).await.unwrap().unwrap();
+        }
+        // It serves all the same.
+        let socket = folder.join("intel.com_net.sock");
+        let mut client = portwright_tests::kubelet::connect(&socket).await.unwrap();
+        assert!(client.allocate(request(&["0000:3b:01.0"])).await.is_ok());
+        drop(client);
+        let stopped = tokio::time::timeout(std::time::Duration::from_secs(5), rig.plugin.stop()).await;
+        assert!(stopped.is_ok(), "hang up: {hang_up}");
+    }
+}
