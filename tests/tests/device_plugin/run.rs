@@ -142,11 +142,14 @@ async fn the_node_and_the_configuration_are_followed() {
         r#"portwright_pool_healthy_devices{resource="intel.com/dpdk"} 6"#,
         r#"portwright_pool_failed_allocations_total{resource="intel.com/net"} 1"#,
         r#"portwright_pool_allocate_seconds_count{resource="intel.com/net"} 2"#,
-        r#"portwright_pool_registrations_total{resource="intel.com/net"} 2"#,
         r#"portwright_pool_last_kubelet_contact_seconds{resource="intel.com/net"} "#,
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+    // Twice by the configuration, and once more if kubelet is so slow to open the list that registration is tried again.
+    let name = r#"portwright_pool_registrations_total{resource="intel.com/net"} "#;
+    let count = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<u32>().ok());
+    assert!(count.is_some_and(|count| (2..=3).contains(&count)), "{metrics}");
 
     kubelet.stop().await;
     let answer = becomes(daemon.address, "HTTP/1.1 503").await;
