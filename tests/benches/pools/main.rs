@@ -27,6 +27,9 @@ const VFS: u32 = 128;
 const POOLS: u32 = 10;
 const STARTS: usize = 11;
 const CHANGES: u32 = 21;
+const START_WITHIN: Duration = Duration::from_millis(150);
+const ALLOCATE_WITHIN: Duration = Duration::from_millis(1);
+const CHANGE_WITHIN: Duration = Duration::from_millis(100);
 const WITHIN: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -46,11 +49,14 @@ async fn run() -> Result<()> {
         rig.stop().await;
     }
     report("start to the first list of all pools", &mut starts);
+    goal("start to the first list of all pools, median", middle(&starts), START_WITHIN)?;
     let rig = Rig::start(&tree).await?;
     let mut calls = rig.allocate().await?;
     report("Allocate over the socket", &mut calls);
+    goal("Allocate, p99", part(&calls, 99), ALLOCATE_WITHIN)?;
     let mut changes = rig.changes(&tree).await?;
     report("a VF rebound to the list that shows it", &mut changes);
+    goal("a change to its list, median", middle(&changes), CHANGE_WITHIN)?;
     println!("memory of this process, kubelet and tree included: {} KiB", resident()?);
     rig.stop().await;
     Ok(())
@@ -197,13 +203,32 @@ impl Rig {
     }
 }
 
+/// The value below which so many of a hundred are.
+fn part(sorted: &[Duration], percent: usize) -> Duration {
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
+}
+
+fn middle(sorted: &[Duration]) -> Duration {
+    part(sorted, 50)
+}
+
 fn report(what: &str, times: &mut [Duration]) {
     times.sort();
-    let at = |percent: usize| {
-        times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
-    };
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    println!("{what}: median {:.2} ms, p99 {:.2} ms, of {}", ms(at(50)), ms(at(99)), times.len());
+    println!(
+        "{what}: median {:.2} ms, p99 {:.2} ms, of {}",
+        ms(middle(times)),
+        ms(part(times, 99)),
+        times.len()
+    );
+}
+
+/// A goal that is missed is an error.
+fn goal(what: &str, found: Duration, goal: Duration) -> Result<()> {
+    if found <= goal {
+        return Ok(());
+    }
+    Err(format!("{what}: {found:?} is more than the goal, {goal:?}").into())
 }
 
 fn resident() -> Result<u64> {
