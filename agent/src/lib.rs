@@ -28,7 +28,7 @@ use crate::output::Exit;
 
 /// Runs the program with its arguments, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(pools::args::with_two_dashes(arguments)) {
         Ok(cli) => cli,
         Err(usage) => return usage_exit(&usage),
     };

@@ -13,6 +13,7 @@ use clap::Parser;
 use common::tree::{PF, Tree};
 use common::{Ran, portwright};
 use portwright::cli::{Cli, Verb};
+use portwright::pools::args::with_two_dashes;
 
 const POLICY: &str = "apiVersion: portwright.dev/v1alpha1\nkind: NodePolicy\nmetadata: {name: p}\nspec:\n  nics:\n  - select: {drivers: [igb]}\n    vfGroups:\n    - {vfs: \"0\", pool: net, driver: kernel}\n    - {vfs: \"1\", pool: dpdk, driver: vfio-pci}\n  pools:\n  - {name: dpdk, prefix: example.com, excludeTopology: true, carrier: true}\n";
 const CONFIG: &str = r#"{"resourceList": [{"resourceName": "intel", "selectors": [{"vendors": ["15b3"]}, {"pfNames": ["ens1f0#1-7"]}]}]}"#;
@@ -216,6 +217,15 @@ fn the_flags_of_the_other_plugin_are_taken() {
         (run.resource_prefix.as_deref(), run.use_cdi, run.log.as_str()),
         (Some("openshift.io"), true, "debug")
     );
+    let words = "portwright sriovdp -config-file /a.json -resource-prefix=b.org -v 10 -logtostderr -log_dir=/var/log -stderrthreshold=INFO -use-cdi=false";
+    let words = with_two_dashes(words.split(' ').map(Into::into));
+    let Verb::Sriovdp(arguments) = Cli::try_parse_from(words).unwrap().verb else { panic!() };
+    let run = arguments.as_run();
+    assert_eq!(
+        (run.resource_prefix.as_deref(), run.use_cdi, run.log.as_str()),
+        (Some("b.org"), false, "debug")
+    );
+    assert_eq!(run.device_plugin_config.unwrap().to_str(), Some("/a.json"));
     let plain = Cli::try_parse_from(["portwright", "sriovdp"]).unwrap();
     let Verb::Sriovdp(arguments) = plain.verb else { panic!("{:?}", plain.verb) };
     let run = arguments.as_run();

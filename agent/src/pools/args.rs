@@ -1,5 +1,6 @@
 //! What can be typed after `pools`, `run` and `sriovdp`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -114,6 +115,32 @@ pub struct SriovdpArgs {
     /// Accepted and not used: messages go to stderr
     #[arg(long, num_args = 0..=1, default_missing_value = "true", hide = true)]
     pub alsologtostderr: Option<String>,
+    /// Accepted and not used
+    #[arg(long, hide = true)]
+    pub stderrthreshold: Option<String>,
+    /// Accepted and not used
+    #[arg(long, hide = true)]
+    pub vmodule: Option<String>,
+    /// Accepted and not used
+    #[arg(long = "log_backtrace_at", hide = true)]
+    pub log_backtrace_at: Option<String>,
+}
+
+/// The other plugin's program takes long flags with one dash too (`-config-file`). After `sriovdp` such words get their
+/// second one.
+pub fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = arguments.into_iter().collect();
+    if words.get(1).is_some_and(|verb| verb == "sriovdp") {
+        for word in words.iter_mut().skip(2) {
+            let Some(text) = word.to_str() else { continue };
+            let name = text.strip_prefix('-').filter(|name| !name.starts_with('-'));
+            let long = name.is_some_and(|name| name.split('=').next().is_some_and(|name| name.len() > 1));
+            if long {
+                *word = format!("-{text}").into();
+            }
+        }
+    }
+    words
 }
 
 impl SriovdpArgs {
