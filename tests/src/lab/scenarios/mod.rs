@@ -5,6 +5,7 @@ mod crash;
 mod demo;
 mod devlink;
 mod faults;
+mod pools;
 mod provision;
 mod refuse;
 mod rig;
@@ -23,6 +24,7 @@ pub(super) fn all() -> impl Iterator<Item = Scenario> {
         calibration::table(),
         devlink::table(),
         timing::table(),
+        pools::table(),
         rig::table(),
         demo::table(),
     ];
