@@ -58,6 +58,11 @@ const NEEDS: &[Need] = &[
     program("ethtool", "ethtool", "reads permanent addresses in the lab"),
     program("ovsdb-server", "openvswitch-switch", "the database that the OVS tests talk to"),
     program("ovs-vswitchd", "openvswitch-switch", "the switch that the OVS tests talk to"),
+    Need {
+        probe: Probe::File("/usr/lib/python3/dist-packages/grpc/__init__.py"),
+        package: "python3-grpcio",
+        why: "another gRPC implementation that the pools are tested with",
+    },
 ];
 
 /// Reports what is missing and, unless only asked to check, installs it. True when nothing is missing at the end.
