@@ -36,7 +36,7 @@ pub enum LogFormat {
 /// A mutating admission webhook. It takes network-resources-injector's flags (also in Go's form, `-port=8443`), its
 /// ConfigMap nri-control-switches and its certificates. The API server is found through KUBECONFIG or the service account.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "portwright-injector", version, verbatim_doc_comment)]
+#[command(name = "portwright-injector", version, verbatim_doc_comment, args_override_self = true)]
 pub struct Flags {
     /// TLS port of the webhook; 1024 to 65535.
     #[arg(long, default_value_t = 8443, value_name = "PORT")]
@@ -59,7 +59,7 @@ pub struct Flags {
     pub tls_private_key_file: PathBuf,
 
     /// Do not ask clients for certificates, even if --client-ca is given.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub insecure: bool,
 
     /// CA file that must have signed the client's certificate; may be given several times. Without it clients are not
@@ -80,11 +80,11 @@ pub struct Flags {
     pub tls_curve_preferences: String,
 
     /// Accepted for compatibility; HTTP/2 is never offered, since API servers do not use it for webhooks.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub enable_http2: bool,
 
     /// Write hugepage amounts into the downward-API volume.
-    #[arg(long = "injectHugepageDownApi", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long = "injectHugepageDownApi", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub inject_hugepage_down_api: bool,
 
     /// Comma list of annotation keys of network-attachment-definitions that hold resource names.
@@ -92,7 +92,7 @@ pub struct Flags {
     pub network_resource_name_keys: String,
 
     /// Same as --existing-resources=add.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub honor_resources: bool,
 
     /// What to do with a resource that the pod already asks for [default: skip].
@@ -104,11 +104,11 @@ pub struct Flags {
     pub multus_namespace: String,
 
     /// Look such a default network up in the pod's namespace, as network-resources-injector does.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub default_network_in_pod_namespace: bool,
 
     /// Refuse pods that use networks of other namespaces; Multus' namespaceIsolation.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub namespace_isolation: bool,
 
     /// Comma list of namespaces whose networks every pod may use under --namespace-isolation.
@@ -117,7 +117,7 @@ pub struct Flags {
 
     /// Also derive resources from a definition's CNI configuration: the bridge of an ovs network, the resourceName of
     /// an sriov one.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub derive_resources: bool,
 
     /// Prefix of derived pools that are named without one.
@@ -137,11 +137,11 @@ pub struct Flags {
     pub sidecar_containers: String,
 
     /// Mount labels and annotations at /etc/podnetinfo in pods that get resources.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub podnetinfo: bool,
 
     /// Make and renew the certificates, keep them in a Secret and keep the webhook configuration's caBundle right.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_parser = go_bool, value_name = "BOOL")]
     pub self_managed_certificates: bool,
 
     /// MutatingWebhookConfiguration whose caBundle is kept right.
@@ -235,6 +235,15 @@ impl Flags {
     }
 }
 
+/// Reads a boolean as Go's flag package does (`strconv.ParseBool`).
+fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(format!("`{other}` is not one of true, false, 1, 0, t, f")),
+    }
+}
+
 /// Turns Go's single hyphen into two, so that `-port=8443`, `-port 8443` and `--port 8443` are the same.
 ///
 /// clap's own short flags (`-h`, `-V`) stay as they are. Values of flags are not touched: a value that starts with a
@@ -249,4 +258,26 @@ fn normalise_one(position: usize, argument: OsString) -> OsString {
     let is_flag = name.starts_with(|c: char| c.is_ascii_alphabetic());
     let is_short = matches!(name, "h" | "V");
     if is_flag && !is_short { format!("--{name}").into() } else { argument }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Flags, clap::Error> {
+        let program = std::iter::once("portwright-injector");
+        Flags::try_parse_from(normalise(program.chain(arguments.iter().copied()).map(OsString::from)))
+    }
+
+    #[test]
+    fn booleans_and_repeated_flags_are_read_as_go_reads_them() {
+        for (text, value) in
+            [("1", true), ("T", true), ("True", true), ("0", false), ("f", false), ("FALSE", false)]
+        {
+            assert_eq!(read(&[&format!("-insecure={text}")]).unwrap().insecure, value, "{text}");
+        }
+        assert!(read(&["-insecure"]).unwrap().insecure);
+        assert!(read(&["-insecure=yes"]).is_err());
+        assert_eq!(read(&["-port=8443", "-port=9443"]).unwrap().port, 9443, "the last one counts");
+    }
 }
