@@ -66,7 +66,10 @@ async fn what_is_no_review_gets_an_http_status() {
     let deep_value = good
         .replace("\"image\":\"x\"", &format!("\"image\":{}1{}", "[".repeat(100_000), "]".repeat(100_000)));
     let json = "application/json";
-    let cases: [(&str, &str, &str, Vec<u8>, u16); 16] = [
+    let at = good.find("\"image\":\"x\"").unwrap() + "\"image\":\"".len();
+    let not_utf8 = [&good.as_bytes()[..at], &[0xff, 0xfe], &good.as_bytes()[at..]].concat();
+    let image_twice = good.replace("\"image\":\"x\"", "\"image\":\"x\",\"image\":\"y\"");
+    let cases: [(&str, &str, &str, Vec<u8>, u16); 18] = [
         ("POST", "/mutate", json, Vec::new(), 400),
         ("POST", "/mutate", json, b"nonsense".to_vec(), 400),
         ("POST", "/mutate", json, b"{}".to_vec(), 400),
@@ -81,6 +84,9 @@ async fn what_is_no_review_gets_an_http_status() {
         ("POST", "/mutate", json, good.replace("705ab4f5-6393-11e8-b7cc-42010a800002", "").into(), 400),
         ("POST", "/mutate", json, good.replace("\"generateName\"", "\"generat\u{0}").into(), 400),
         ("POST", "/mutate", json, [good.as_bytes(), &[0xff, 0xfe]].concat(), 400),
+        ("POST", "/mutate", json, not_utf8, 400),
+        // The API server has decoded the pod; of equal keys the last counts, as in Go.
+        ("POST", "/mutate", json, image_twice.into(), 200),
         ("POST", "/mutate", json, good.replace("\"operation\"", "\"uid\":\"x\",\"operation\"").into(), 400),
         ("POST", "/mutate", json, deep.into(), 400),
         ("POST", "/mutate", json, deep_value.into(), 200),
