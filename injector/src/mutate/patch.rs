@@ -103,3 +103,14 @@ fn container_skeleton(container: &Container) -> Value {
 fn texts(map: &std::collections::BTreeMap<String, Text>) -> Value {
     map.iter().map(|(key, text)| (key.clone(), Value::from(text.0.as_str()))).collect::<Map<_, _>>().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::pointer;
+
+    #[test]
+    fn tokens_of_a_pointer_are_escaped_in_the_right_order() {
+        // RFC 6901 §3: were `/` replaced first, `~1` in a key would become a slash.
+        assert_eq!(pointer(&["metadata", "annotations", "a/b~c~1"]), "/metadata/annotations/a~1b~0c~01");
+    }
+}
