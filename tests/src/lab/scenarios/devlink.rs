@@ -5,8 +5,11 @@ use crate::lab::{cli, sys};
 use anyhow::{Context as _, Result, bail, ensure};
 use portwright_core::Fact;
 use portwright_core::desired::EswitchMode;
+use portwright_core::drive::chain;
+use portwright_host::child::{Command, Launcher};
 use portwright_host::devlink::{Devlink, Flavour, Handle};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub(super) fn table() -> Vec<Scenario> {
     vec![
@@ -170,6 +173,14 @@ fn extended_ack(_: &mut Lab) -> Result<()> {
     let text = format!("{error:#}");
     ensure!(text.contains("Rate node(s) exists"), "the kernel's sentence is missing: {text}");
     ensure!(text.contains(DEVICE) && text.contains("EBUSY"), "device or errno is missing: {text}");
+    // The same refusal on the way that a step takes: through the shipped program's own writer process.
+    let mut writer = Launcher::of("portwright").start()?;
+    let command = Command::Eswitch { device: DEVICE.to_owned(), mode: EswitchMode::Legacy };
+    let Err(error) = writer.carry_out(&command, Duration::from_secs(20)) else {
+        bail!("the kernel should have refused the writer")
+    };
+    let text = chain(&error);
+    ensure!(text.contains("Rate node(s) exists"), "the writer lost the kernel's sentence: {text}");
     sys::tool("devlink", &["port", "function", "rate", "del", &format!("{DEVICE}/group1")])?;
     nic.set(EswitchMode::Legacy)
 }
