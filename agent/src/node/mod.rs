@@ -11,7 +11,7 @@ use portwright_core::drive::{Node, RunError};
 use portwright_core::{Change, Observed, Step};
 use portwright_host::node::{HostNode, Supplement};
 use portwright_host::run::HostError;
-use portwright_ovs::node::OvsError;
+use portwright_ovs::node::{OvsError, Watch};
 use portwright_ovs::ovsdb::Remote;
 
 pub use self::gone::Keeping;
@@ -68,6 +68,11 @@ impl WholeNode {
             pods(observed);
         }));
         WholeNode { host, switch }
+    }
+
+    /// As [`SwitchPart::watch`].
+    pub fn watch_switch(&self) -> Option<Watch> {
+        locked(&self.switch).watch()
     }
 
     fn on_switch(&mut self, steps: &[Step]) -> Result<(), RunError<NodeError>> {

@@ -8,7 +8,7 @@ use portwright_core::observed::Problem;
 use portwright_core::ovs::Target;
 use portwright_core::{Observed, Step};
 use portwright_ovs::liveness::Liveness;
-use portwright_ovs::node::{OvsError, OvsNode, Seen};
+use portwright_ovs::node::{OvsError, OvsNode, Seen, Watch};
 use portwright_ovs::ovsdb::Remote;
 
 use super::gone::{Gone, Keeping};
@@ -49,6 +49,11 @@ impl SwitchPart {
                 observed.ovs = Some(*ovs);
             }
         }
+    }
+
+    /// Tells when it is worth looking at the switch again; none if there is no switch to look at. The watch may be awaited in any runtime.
+    pub fn watch(&self) -> Option<Watch> {
+        self.node.as_ref().map(OvsNode::watch)
     }
 
     /// Carries out steps of one bridge.

@@ -12,6 +12,7 @@ mod flows;
 mod parts;
 mod replug;
 mod see;
+mod watch;
 
 use std::time::Duration;
 
@@ -20,11 +21,13 @@ use portwright_core::ovs::{self, Change, Ovs, Target};
 use portwright_core::{Fact, Step, step};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::sync::watch as channel;
 
 pub use error::OvsError;
 pub use see::model;
+pub use watch::{Watch, Woken};
 
-use crate::ovsdb::{Deadline, Error, Options, Remote};
+use crate::ovsdb::{Deadline, Error, Options, Remote, Session};
 use crate::unixctl::Unixctl;
 use crate::vswitch::{Switch, SwitchError, Vswitch};
 
@@ -45,6 +48,8 @@ pub struct OvsClient {
     remote: Remote,
     within: Duration,
     switch: Option<Switch>,
+    /// Tells those who [`OvsClient::watch`] that there is a session.
+    sessions: channel::Sender<Option<Session>>,
 }
 
 /// How long ovs-vswitchd may take to say its version.
@@ -56,7 +61,7 @@ impl OvsClient {
     /// A client that connects when it is first used. Each call may take `within`.
     #[must_use]
     pub fn new(remote: Remote, within: Duration) -> Self {
-        Self { remote, within, switch: None }
+        Self { remote, within, switch: None, sessions: channel::Sender::new(None) }
     }
 
     /// The database's address.
@@ -69,8 +74,18 @@ impl OvsClient {
         Deadline::after(self.within)
     }
 
+    /// Hears from now on when it is worth looking again. It becomes lively with the first look that finds a server.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.remote.clone(), self.sessions.subscribe())
+    }
+
     fn switch(&mut self) -> Switch {
-        let connect = || Switch::connect(self.remote.clone(), Options::default());
+        let connect = || {
+            let switch = Switch::connect(self.remote.clone(), Options::default());
+            self.sessions.send_replace(Some(switch.session().clone()));
+            switch
+        };
         self.switch.get_or_insert_with(connect).clone()
     }
 
@@ -278,6 +293,12 @@ impl OvsNode {
             .build()
             .map_err(|source| OvsError::Runtime { source })?;
         Ok(Self { client: OvsClient::new(remote, within), runtime })
+    }
+
+    /// As [`OvsClient::watch`]; the watch may be awaited in any runtime.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.client.watch()
     }
 
     /// Looks at the switch.

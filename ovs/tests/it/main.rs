@@ -18,3 +18,4 @@ mod faults;
 mod harness;
 mod hostile;
 mod vswitch;
+mod watch;
