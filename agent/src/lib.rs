@@ -7,6 +7,7 @@ pub mod apply;
 pub mod builtin;
 pub mod bundle;
 pub mod cli;
+pub mod daemon;
 pub mod error;
 pub mod input;
 pub mod node;
