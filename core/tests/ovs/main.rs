@@ -17,6 +17,7 @@
 #[path = "../properties/choices.rs"]
 mod choices;
 mod generate;
+mod pods;
 
 use std::collections::BTreeMap;
 
