@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube::Client;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -18,9 +18,11 @@ use crate::certs::{CertificateError, Installer};
 use crate::config::Config;
 use crate::follow_switches::LiveSwitches;
 use crate::metrics::Metrics;
+use crate::mutate::Decide;
 use crate::networks::NetworkCache;
 use crate::server::activity::Connections;
 use crate::server::body::Budget;
+use crate::server::places::Places;
 use crate::server::probes::{self, Probes};
 use crate::server::webhook::Webhook;
 use crate::server::{Stage, listener};
@@ -105,7 +107,8 @@ impl Default for Pace {
     }
 }
 
-/// Runs the injector until `stop` is done and everything under way has ended.
+/// Runs the injector until `stop` is done and everything under way has ended. `decide` is asked about every pod; the
+/// program gives [`crate::mutate::inject`].
 ///
 /// # Errors
 /// It could not start.
@@ -114,6 +117,7 @@ pub async fn run(
     client: Client,
     listeners: Listeners,
     pace: Pace,
+    decide: Arc<Decide>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let metrics = Arc::new(Metrics::default());
@@ -141,12 +145,13 @@ pub async fn run(
     tasks.spawn(probes::serve(listeners.probes, Arc::new(probes)));
 
     let webhook = Webhook {
+        decide,
         settings: config.settings.clone(),
         switches,
         networks,
         metrics,
         bodies: Budget::default(),
-        workers: Arc::new(Semaphore::new(usize::try_from(config.flags.max_requests).unwrap_or(usize::MAX))),
+        places: Places::new(config.flags.max_requests),
         stage: stages,
     };
     let connections = Connections::new(usize::try_from(config.flags.max_connections).unwrap_or(usize::MAX));

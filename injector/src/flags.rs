@@ -172,7 +172,7 @@ pub struct Flags {
     #[arg(long, default_value_t = 512, value_name = "COUNT")]
     pub max_connections: u32,
 
-    /// Most reviews worked on at once; more wait for their turn within their deadline.
+    /// Most reviews worked on at once; four times as many may wait for live look-ups. Those beyond are answered with 503.
     #[arg(long, default_value_t = 64, value_name = "COUNT")]
     pub max_requests: u32,
 

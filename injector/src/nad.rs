@@ -116,8 +116,12 @@ impl Network {
             }
         }
         if let (Some(prefix), Some(config)) = (&reading.derive, config) {
-            for name in derived(config, prefix) {
-                if check_resource_name(&name).is_ok() && !resources.iter().any(|known| **known == *name) {
+            let bridge = format!("{BRIDGE_PREFIX}/");
+            let pools: Vec<_> = resources.iter().filter(|name| !name.starts_with(&bridge)).cloned().collect();
+            for Derived { name, is_pool } in derived(config, prefix) {
+                let is_known = resources.iter().any(|known| **known == *name)
+                    || is_pool && pools.iter().any(|known| last_part(known) == last_part(&name));
+                if check_resource_name(&name).is_ok() && !is_known {
                     resources.push(name.into());
                 }
             }
@@ -150,26 +154,38 @@ fn parse_selector(text: &str) -> Result<Vec<Label>, String> {
     Ok(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
 }
 
-/// Resources that a CNI configuration implies: the bridge of an ovs network, the pool that an sriov network names.
-fn derived(config: &str, pool_prefix: &str) -> Vec<String> {
+/// A resource that a CNI configuration implies.
+struct Derived {
+    name: String,
+    /// A pool of devices; a bridge otherwise.
+    is_pool: bool,
+}
+
+/// What a CNI configuration implies: the bridge of an ovs network, the pool that an sriov network names. Multus takes
+/// devices only from the resource in the annotation, so an annotation that names a pool of the same last part is about
+/// the same pool, whatever the prefixes are, and the one that counts.
+fn derived(config: &str, pool_prefix: &str) -> Vec<Derived> {
     let Ok(config) = serde_json::from_str::<Value>(config) else { return Vec::new() };
     let plugins = config.get("plugins").and_then(Value::as_array);
     let single = std::slice::from_ref(&config);
     let mut found = Vec::new();
     for plugin in plugins.map_or(single, Vec::as_slice) {
         let field = |name: &str| plugin.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        match field("type") {
-            Some("ovs") => {
-                found.extend(field("bridge").map(|bridge| format!("{BRIDGE_PREFIX}/{bridge}")));
-                found.extend(field("resourceName").map(|name| qualified(name, pool_prefix)));
-            }
-            Some("sriov" | "ib-sriov") => {
-                found.extend(field("resourceName").map(|name| qualified(name, pool_prefix)));
-            }
-            Some(_) | None => {}
+        let kind = field("type");
+        if kind == Some("ovs") {
+            let bridge = field("bridge").map(|bridge| format!("{BRIDGE_PREFIX}/{bridge}"));
+            found.extend(bridge.map(|name| Derived { name, is_pool: false }));
+        }
+        if matches!(kind, Some("ovs" | "sriov" | "ib-sriov")) {
+            let pool = field("resourceName").map(|name| qualified(name, pool_prefix));
+            found.extend(pool.map(|name| Derived { name, is_pool: true }));
         }
     }
     found
+}
+
+fn last_part(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 fn qualified(name: &str, prefix: &str) -> String {

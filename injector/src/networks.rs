@@ -134,16 +134,20 @@ impl NetworkCache {
         self.metrics.networks.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// The record of a definition; `None` if the API server says that it does not exist.
+    /// The record of a definition that is in the cache.
+    pub fn cached(&self, name: &NetworkName) -> Option<Arc<Network>> {
+        let cached = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if cached.is_some() {
+            self.count("cached");
+        }
+        cached
+    }
+
+    /// The record of a definition that is not; `None` if the API server says that it does not exist.
     ///
     /// # Errors
-    /// It is not cached and the API server could not be asked.
-    pub async fn get(self: &Arc<Self>, name: &NetworkName) -> Answer {
-        let cached = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        if let Some(network) = cached {
-            self.count("cached");
-            return Ok(Some(network));
-        }
+    /// The API server could not be asked.
+    pub async fn look_up(self: &Arc<Self>, name: &NetworkName) -> Answer {
         let answer = self.ask_together(name).await;
         self.count(match &answer {
             Ok(Some(_)) => "live",

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -16,6 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use crate::app::{self, Listeners, Pace, StartError};
 use crate::config::Config;
 use crate::flags::{Flags, LogFormat, normalise};
+use crate::mutate::inject;
 use crate::networks::chain;
 
 /// Runs the program: 0 after a clean stop, 2 for a command line or surroundings that it cannot start with.
@@ -75,7 +77,7 @@ async fn run(config: Config) -> Result<(), StartError> {
             _ = interrupt.recv() => {}
         }
     };
-    app::run(config, client, listeners, Pace::default(), stop).await
+    app::run(config, client, listeners, Pace::default(), Arc::new(inject), stop).await
 }
 
 /// Text on a terminal, JSON otherwise. `RUST_LOG` overrides the level.

@@ -30,7 +30,7 @@ use portwright_injector::mutate::{Mutation, Networks, Refusal, encode_checked, m
 use portwright_injector::nad::Network;
 use portwright_injector::pod::Pod;
 use portwright_injector::selection::NetworkName;
-use portwright_injector::switches::Switches;
+use portwright_injector::switches::{Existing, Switches};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -165,15 +165,47 @@ fn check(dir: &Path) {
     }
 }
 
+/// The folders, in order.
+fn folders() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
 #[test]
 fn every_case() {
-    let mut dirs: Vec<PathBuf> = std::fs::read_dir(folder())
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|path| path.is_dir())
-        .collect();
-    dirs.sort();
-    assert!(dirs.len() >= 50, "cases are missing");
+    let dirs = folders();
+    assert!(dirs.len() >= 150, "cases are missing");
     let failed: Vec<_> = dirs.iter().filter(|dir| std::panic::catch_unwind(|| check(dir)).is_err()).collect();
     assert!(failed.is_empty(), "{} of {} cases failed: {failed:#?}", failed.len(), dirs.len());
+}
+
+/// Injectors of any modes, in any order, end in a pod that none of them changes any more: what the first two make of a
+/// pod is final. (In mode `add` one of ours may add to what another has added, once; docs/injector.md says so.)
+#[test]
+fn two_injectors_in_a_row_converge_whatever_their_modes() {
+    const MODES: [Existing; 3] = [Existing::Skip, Existing::TopUp, Existing::Add];
+    let mut followed = 0;
+    for dir in folders() {
+        let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+        let mut case = load(&dir);
+        let pod = case.pod.clone();
+        for first in MODES {
+            for second in MODES {
+                let mut pass = |existing, pod: &Value| {
+                    case.switches.existing = existing;
+                    case.mutate(pod).map(|(_, result)| result)
+                };
+                let Ok(once) = pass(first, &pod) else { continue };
+                let Ok(settled) = pass(second, &once) else { continue };
+                for again in [first, second] {
+                    let result = pass(again, &settled).unwrap();
+                    assert_eq!(result, settled, "{name}: {first:?}, {second:?}, then {again:?}");
+                }
+                followed += 1;
+            }
+        }
+    }
+    assert!(followed > 500, "{followed}");
 }

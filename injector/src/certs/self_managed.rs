@@ -171,13 +171,32 @@ impl Manager {
     /// Brings the bundle into the webhook configuration; true if it was there already.
     async fn announce(&self, store: &Store) -> Result<bool, ManageError> {
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
-        let fail = |verb, source| ManageError::Api {
-            verb,
-            object: format!("MutatingWebhookConfiguration {}", self.webhook),
-            source,
-        };
-        let found = api.get(&self.webhook).await.map_err(|source| fail("read", source))?;
         let bundle = ByteString(store.bundle().into_bytes());
+        let mut attempts = 0;
+        loop {
+            let found = api.get(&self.webhook).await.map_err(|source| self.webhook_error("read", source))?;
+            let Some(patch) = self.repair(&found, &bundle)? else { return Ok(true) };
+            match api.patch(&self.webhook, &PatchParams::default(), &Patch::<()>::Json(patch)).await {
+                Ok(_) => {
+                    tracing::info!(webhook = self.webhook, "caBundle put right");
+                    return Ok(false);
+                }
+                // The version that the patch tests for is no longer the newest.
+                Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) && attempts < MAX_STEPS => {
+                    attempts += 1;
+                    tracing::debug!("another replica was faster");
+                }
+                Err(source) => return Err(self.webhook_error("patch", source)),
+            }
+        }
+    }
+
+    /// What is missing from the configuration; `None` if nothing is.
+    fn repair(
+        &self,
+        found: &MutatingWebhookConfiguration,
+        bundle: &ByteString,
+    ) -> Result<Option<json_patch::Patch>, ManageError> {
         let mut operations = vec![json!({
             "op": "test", "path": "/metadata/resourceVersion", "value": found.metadata.resource_version,
         })];
@@ -187,22 +206,22 @@ impl Manager {
                 .service
                 .as_ref()
                 .is_some_and(|service| service.name == self.service && service.namespace == self.namespace);
-            if ours && config.ca_bundle.as_ref() != Some(&bundle) {
+            if ours && config.ca_bundle.as_ref() != Some(bundle) {
                 operations.push(json!({
                     "op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": bundle,
                 }));
             }
         }
         if operations.len() == 1 {
-            return Ok(true);
+            return Ok(None);
         }
-        let patch: json_patch::Patch = serde_json::from_value(operations.into())
-            .map_err(|source| fail("patch", kube::Error::SerdeError(source)))?;
-        tracing::info!(webhook = self.webhook, "caBundle put right");
-        api.patch(&self.webhook, &PatchParams::default(), &Patch::<()>::Json(patch))
-            .await
-            .map_err(|source| fail("patch", source))?;
-        Ok(false)
+        serde_json::from_value(operations.into())
+            .map(Some)
+            .map_err(|source| self.webhook_error("patch", kube::Error::SerdeError(source)))
+    }
+
+    fn webhook_error(&self, verb: &'static str, source: kube::Error) -> ManageError {
+        ManageError::Api { verb, object: format!("MutatingWebhookConfiguration {}", self.webhook), source }
     }
 
     fn secret_error(&self, verb: &'static str, source: kube::Error) -> ManageError {

@@ -106,6 +106,10 @@ pub struct Mutation {
     pub needed: BTreeMap<String, u64>,
 }
 
+/// The decision as a value; in the program it is [`inject`].
+pub type Decide =
+    dyn Fn(&Pod, Wish, &Networks, &Switches, &Settings) -> Result<Mutation, Refusal> + Send + Sync;
+
 /// Decides about one pod, given every network that might be asked for; what is not in `networks` does not exist.
 ///
 /// # Errors

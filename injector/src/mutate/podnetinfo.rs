@@ -11,6 +11,11 @@ const VOLUME: &str = "podnetinfo";
 const MOUNT_PATH: &str = "/etc/podnetinfo";
 const NAME_VARIABLE: &str = "CONTAINER_NAME";
 
+/// Whether the pod has the volume already: this injector or another has seen it.
+pub(super) fn is_there(pod: &Pod) -> bool {
+    pod.spec.volumes.iter().flatten().flatten().any(|volume| volume.name == VOLUME)
+}
+
 /// Adds the volume, its mounts and, with `hugepages`, the files and variables that go with hugepages.
 pub(super) fn add(
     pod: &Pod,
@@ -68,7 +73,7 @@ fn add_mount(container: &Container, index: &str, patch: &mut Vec<Add>, warnings:
 
 fn add_volume(pod: &Pod, items: Vec<Value>, patch: &mut Vec<Add>) {
     let volumes = pod.spec.volumes.as_deref();
-    if volumes.unwrap_or_default().iter().flatten().any(|volume| volume.name == VOLUME) {
+    if is_there(pod) {
         return;
     }
     if volumes.is_none() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::target::{Slot, running};
-use super::{Add, Refusal};
+use super::{Add, Refusal, podnetinfo};
 use crate::pod::{Container, Pod};
 use crate::quantity;
 use crate::switches::Existing;
@@ -61,6 +61,11 @@ pub(super) fn plan(pod: &Pod, needs: &Needs, existing: Existing) -> Result<Plann
         };
         let mut missing = total.saturating_sub(done);
         if missing > 0 && existing == Existing::Add {
+            if have >= total && pod.annotation(MARKER).is_none() && podnetinfo::is_there(pod) {
+                planned.warnings.push(format!(
+                    "{resource}: another injector may have added {total} of {have}; --existing-resources=add adds as many"
+                ));
+            }
             marker.insert(resource.clone(), total);
             marker_changed = true;
         }

@@ -7,8 +7,10 @@
 
 pub mod activity;
 pub mod body;
+mod finished;
 pub mod io;
 pub mod listener;
+pub mod places;
 pub mod probes;
 pub mod tls_policy;
 pub mod webhook;

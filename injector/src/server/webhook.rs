@@ -8,21 +8,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::join_all;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::activity::{Activity, Phase};
-use super::body::{BodyError, Budget};
+use super::body::Budget;
+use super::finished::Finished;
+use super::places::{Overload, Places};
 use super::{REQUEST_TIMEOUT, Stage};
 use crate::follow_switches::LiveSwitches;
 use crate::metrics::Metrics;
-use crate::mutate::{Mutation, Networks, Refusal, Settings, Wish, encode_checked, inject, read};
+use crate::mutate::{Decide, Mutation, Networks, Refusal, Settings, Wish, encode_checked, read};
 use crate::networks::{LookupError, NetworkCache, chain};
 use crate::pod::Pod;
-use crate::review::{self, Answer, ReviewError, shorten};
+use crate::review::{self, ReviewError, shorten};
 
 /// The webhook's path, as network-resources-injector has it.
 pub const PATH: &str = "/mutate";
@@ -31,6 +33,8 @@ const LOOKUPS_AT_ONCE: usize = 8;
 
 /// Everything a request needs.
 pub struct Webhook {
+    /// Who decides.
+    pub decide: Arc<Decide>,
     /// How decisions are made.
     pub settings: Settings,
     /// Switches in force.
@@ -41,27 +45,21 @@ pub struct Webhook {
     pub metrics: Arc<Metrics>,
     /// Memory for bodies.
     pub bodies: Budget,
-    /// Places for requests at work.
-    pub workers: Arc<Semaphore>,
+    /// Places for reviews under way.
+    pub places: Places,
     /// What the process is doing.
     pub stage: watch::Receiver<Stage>,
 }
 
-/// A finished request, before it becomes HTTP.
-struct Finished {
-    status: StatusCode,
-    body: Vec<u8>,
-    outcome: &'static str,
-    reason: &'static str,
-}
-
-/// What kept a review from being answered; HTTP 400 or 500, and the registration's failurePolicy decides.
+/// What kept a review from being answered; HTTP 400, 500 or 503, and the registration's failurePolicy decides.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("bad request")]
     Review(#[source] ReviewError),
     #[error("a network could not be looked up")]
     Lookup(#[source] Arc<LookupError>),
+    #[error("overload")]
+    Overload(#[source] Overload),
     #[error("the answer could not be made")]
     Patch(#[source] crate::mutate::PatchError),
     #[error("the answer could not be encoded")]
@@ -84,7 +82,7 @@ impl Webhook {
         let in_flight = InFlight::new(&self.metrics);
         let finished = match (refused, collected) {
             (Some((status, text)), _) => Finished::text(status, text, "BadRequest"),
-            (None, Err(error)) => body_error(error),
+            (None, Err(error)) => Finished::without_body(error),
             (None, Ok(body)) => {
                 self.metrics
                     .body_bytes
@@ -108,10 +106,16 @@ impl Webhook {
                 tracing::warn!(error = %chain(&error), "a request is no admission review");
                 Finished::text(StatusCode::BAD_REQUEST, &chain(&error), "NotAReview")
             }
+            Err(Failure::Overload(overload)) => {
+                tracing::warn!(%overload, "a request was turned away");
+                Finished::text(StatusCode::SERVICE_UNAVAILABLE, &overload.to_string(), "Overload")
+            }
             Err(failure) => {
                 let reason = match &failure {
                     Failure::Lookup(_) => "Lookup",
-                    Failure::Review(_) | Failure::Patch(_) | Failure::Encode(_) => "Defect",
+                    Failure::Review(_) | Failure::Overload(_) | Failure::Patch(_) | Failure::Encode(_) => {
+                        "Defect"
+                    }
                 };
                 tracing::warn!(error = %chain(&failure), reason, "a request could not be answered");
                 Finished::text(StatusCode::INTERNAL_SERVER_ERROR, &chain(&failure), reason)
@@ -120,30 +124,27 @@ impl Webhook {
     }
 
     async fn review(&self, body: &[u8]) -> Result<Finished, Failure> {
-        // The wait for a place ends with the request's deadline, and the semaphore is never closed.
-        let place = self.workers.acquire().await;
+        let place = self.places.work().await.map_err(Failure::Overload)?;
         let request = review::parse(body).map_err(Failure::Review)?;
         let uid = request.uid.as_str();
         if !request.is_for_new_pod() {
             tracing::warn!(uid, kind = %shorten(&request.kind.kind, 60), operation = %shorten(&request.operation, 20), "not a new pod; let through (check the webhook's rules)");
-            return Finished::unchanged(uid, &[]);
+            return Finished::unchanged(uid, &[]).map_err(Failure::Encode);
         }
         let pod = match request.object.map_or("null", |object| object.get()) {
-            "null" => return Finished::refused(uid, &Refusal::NotAPod("there is no object".to_owned())),
-            text => match Pod::from_json(text) {
-                Ok(pod) => pod,
-                Err(error) => return Finished::refused(uid, &Refusal::NotAPod(error.to_string())),
-            },
+            "null" => Err("there is no object".to_owned()),
+            text => Pod::from_json(text).map_err(|error| error.to_string()),
+        };
+        let pod = match pod {
+            Ok(pod) => pod,
+            Err(why) => return Finished::refused(uid, &Refusal::NotAPod(why)).map_err(Failure::Encode),
         };
         let switches = self.switches.current();
         let decided = match read(&pod, &request.namespace, &switches, &self.settings) {
             Err(refusal) => Err(refusal),
             Ok(wish) => {
-                // Those who wait for the API server do not keep others from working.
-                drop(place);
-                let networks = self.look_up(&wish).await?;
-                let _place = self.workers.acquire().await;
-                inject(&pod, wish, &networks, &switches, &self.settings)
+                let (networks, _place) = self.look_up(&wish, place).await?;
+                (self.decide)(&pod, wish, &networks, &switches, &self.settings)
             }
         };
         let namespace =
@@ -151,24 +152,41 @@ impl Webhook {
         match decided {
             Err(refusal) => {
                 tracing::info!(uid, %namespace, pod = pod.display_name(), reason = refusal.label(), message = %shorten(&refusal.to_string(), 300), "refused");
-                Finished::refused(uid, &refusal)
+                Finished::refused(uid, &refusal).map_err(Failure::Encode)
             }
-            Ok(Mutation { patch, warnings, .. }) if patch.is_empty() => Finished::unchanged(uid, &warnings),
+            Ok(Mutation { patch, warnings, .. }) if patch.is_empty() => {
+                Finished::unchanged(uid, &warnings).map_err(Failure::Encode)
+            }
             Ok(Mutation { patch, warnings, needed }) => {
                 let patch = encode_checked(&pod, &patch).map_err(Failure::Patch)?;
                 tracing::info!(uid, %namespace, pod = pod.display_name(), ?needed, "patched");
-                let body = Answer::allow(uid, Some(&patch), &warnings).to_json().map_err(Failure::Encode)?;
-                Ok(Finished { status: StatusCode::OK, body, outcome: "patched", reason: "" })
+                Finished::patched(uid, &patch, &warnings).map_err(Failure::Encode)
             }
         }
     }
 
-    /// Looks each wished network up once. Names have been validated before they come here.
-    async fn look_up(&self, wish: &Wish) -> Result<Networks, Failure> {
+    /// Looks each wished network up once. Names have been validated before they come here. Whoever has to wait for the
+    /// API server gives its place to others meanwhile.
+    async fn look_up<'a>(
+        &'a self,
+        wish: &Wish,
+        place: SemaphorePermit<'a>,
+    ) -> Result<(Networks, SemaphorePermit<'a>), Failure> {
         let mut found = Networks::new();
-        let names: Vec<_> = wish.networks().into_iter().collect();
-        for some in names.chunks(LOOKUPS_AT_ONCE) {
-            let answers = join_all(some.iter().map(|name| self.networks.get(name))).await;
+        let mut unknown = Vec::new();
+        for name in wish.networks() {
+            match self.networks.cached(name) {
+                Some(network) => drop(found.insert(name.clone(), Some(network))),
+                None => unknown.push(name),
+            }
+        }
+        if unknown.is_empty() {
+            return Ok((found, place));
+        }
+        drop(place);
+        let waiting = self.places.wait().map_err(Failure::Overload)?;
+        for some in unknown.chunks(LOOKUPS_AT_ONCE) {
+            let answers = join_all(some.iter().map(|name| self.networks.look_up(name))).await;
             for (name, answer) in some.iter().zip(answers) {
                 found.insert((*name).clone(), answer.map_err(Failure::Lookup)?);
             }
@@ -176,7 +194,8 @@ impl Webhook {
                 break;
             }
         }
-        Ok(found)
+        drop(waiting);
+        Ok((found, self.places.work().await.map_err(Failure::Overload)?))
     }
 }
 
@@ -235,49 +254,6 @@ fn budget_of(query: Option<&str>) -> Duration {
         Duration::try_from_secs_f64(seconds).ok()
     });
     asked.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT).mul_f64(0.9)
-}
-
-fn body_error(error: BodyError) -> Finished {
-    let (status, reason) = match error {
-        BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge"),
-        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow"),
-        BodyError::Broken => (StatusCode::BAD_REQUEST, "BodyBroken"),
-        BodyError::NoMemory => (StatusCode::SERVICE_UNAVAILABLE, "Overload"),
-    };
-    Finished::text(status, &error.to_string(), reason)
-}
-
-impl Finished {
-    fn text(status: StatusCode, text: &str, reason: &'static str) -> Self {
-        Self { status, body: format!("{text}\n").into_bytes(), outcome: "error", reason }
-    }
-
-    fn unchanged(uid: &str, warnings: &[String]) -> Result<Self, Failure> {
-        let body = Answer::allow(uid, None, warnings).to_json().map_err(Failure::Encode)?;
-        Ok(Self { status: StatusCode::OK, body, outcome: "unchanged", reason: "" })
-    }
-
-    fn refused(uid: &str, refusal: &Refusal) -> Result<Self, Failure> {
-        let message = shorten(&refusal.to_string(), 1024);
-        let answer = Answer::deny(uid, refusal.code(), refusal.status_reason(), &message);
-        let body = answer.to_json().map_err(Failure::Encode)?;
-        Ok(Self { status: StatusCode::OK, body, outcome: "refused", reason: refusal.label() })
-    }
-
-    fn into_response(self, closing: bool) -> Response<Full<Bytes>> {
-        let kind =
-            if self.status == StatusCode::OK { "application/json" } else { "text/plain; charset=utf-8" };
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        if closing {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@
 mod answers;
 mod api_server;
 mod certificates;
+mod defects;
 mod drain;
 mod hostile;
+mod overload;
 mod rig;

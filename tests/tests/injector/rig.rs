@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use portwright_injector::app::{self, Listeners, Pace, StartError};
 use portwright_injector::config::Config;
 use portwright_injector::flags::{Flags, normalise};
+use portwright_injector::mutate::{Decide, inject};
 use portwright_tests::apiserver::ApiServer;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
@@ -66,6 +67,11 @@ pub struct Injector {
 impl Injector {
     /// Starts one with these flags against this API server.
     pub async fn start(api: &ApiServer, flags: &[&str], pace: Pace) -> Self {
+        Self::deciding(api, flags, pace, Arc::new(inject)).await
+    }
+
+    /// One whose decisions are made by `decide`.
+    pub async fn deciding(api: &ApiServer, flags: &[&str], pace: Pace, decide: Arc<Decide>) -> Self {
         let arguments =
             ["portwright-injector", "--namespace=injector"].iter().chain(flags).map(OsString::from);
         let config = Config::new(Flags::try_parse_from(normalise(arguments)).unwrap()).unwrap();
@@ -78,7 +84,7 @@ impl Injector {
         let stopping = async move {
             stopped.await.ok();
         };
-        let task = tokio::spawn(app::run(config, client, listeners, pace, stopping));
+        let task = tokio::spawn(app::run(config, client, listeners, pace, decide, stopping));
         Self { webhook, probes, stop: Some(stop), task }
     }
 
@@ -155,13 +161,18 @@ impl Rig {
 
     /// Without waiting until it is ready.
     pub async fn with(api: ApiServer, flags: &[&str]) -> Self {
+        Self::deciding(api, flags, Arc::new(inject)).await
+    }
+
+    /// Without waiting until it is ready, and with decisions made by `decide`.
+    pub async fn deciding(api: ApiServer, flags: &[&str], decide: Arc<Decide>) -> Self {
         let authority = Authority::new();
         let dir = tempfile::tempdir().unwrap();
         authority.issue(dir.path());
         let files = file_flags(dir.path());
         let flags: Vec<&str> = files.iter().map(String::as_str).chain(flags.iter().copied()).collect();
         let pace = Pace { files: Duration::from_millis(50), ..Pace::default() };
-        let injector = Injector::start(&api, &flags, pace).await;
+        let injector = Injector::deciding(&api, &flags, pace, decide).await;
         Self { api, injector, authority, _dir: dir }
     }
 
@@ -193,6 +204,8 @@ pub struct Answer {
     pub status: StatusCode,
     pub text: String,
     pub closing: bool,
+    /// `Retry-After`, empty if there is none.
+    pub retry_after: String,
 }
 
 impl Answer {
@@ -256,13 +269,27 @@ impl Client {
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
-        let closing = response.headers().get("connection").is_some_and(|value| value == "close");
+        let header = |name: &str| {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let (closing, retry_after) = (header("connection") == "close", header("retry-after"));
         let body = response.into_body().collect().await?.to_bytes();
-        Ok(Answer { status, text: String::from_utf8(body.to_vec()).unwrap(), closing })
+        Ok(Answer { status, text: String::from_utf8(body.to_vec()).unwrap(), closing, retry_after })
     }
 
     pub async fn post(&mut self, body: impl Into<Bytes>) -> Result<Answer, hyper::Error> {
-        let request = Request::post("/mutate?timeout=5s").header("content-type", "application/json");
+        self.post_within(5, body).await
+    }
+
+    /// A review for whose answer the API server waits so many seconds.
+    pub async fn post_within(
+        &mut self,
+        seconds: u64,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, hyper::Error> {
+        let request = Request::post(format!("/mutate?timeout={seconds}s"));
+        let request = request.header("content-type", "application/json");
         self.send(request.header("host", SERVER_NAME).body(Full::new(body.into())).unwrap()).await
     }
 
