@@ -5,23 +5,20 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    unreachable_pub,
     reason = "tests fail by panicking and start the program"
 )]
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod load;
+mod rig;
+mod signals;
+
+use std::process::{Command, Stdio};
 
 use clap::CommandFactory as _;
 use portwright_injector::flags::Flags;
 
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portwright-injector"));
-    command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
-    command
-}
+use crate::rig::{certificate, flags, free_port, kubeconfig, probe, program, wait_until};
 
 #[test]
 fn what_cannot_be_followed_ends_the_process_with_2() {
@@ -63,8 +60,11 @@ fn without_an_api_server_or_a_certificate_it_does_not_start() {
 
     let dir = tempfile::tempdir().unwrap();
     let ports = [free_port(), free_port()];
-    let output =
-        program().env("KUBECONFIG", kubeconfig(dir.path())).args(flags(dir.path(), ports)).output().unwrap();
+    let output = program()
+        .env("KUBECONFIG", kubeconfig(dir.path(), free_port()))
+        .args(flags(dir.path(), ports))
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("tls.crt"), "{said}");
@@ -92,7 +92,7 @@ fn a_drop_in_start_says_what_it_ignores_and_stops_cleanly() {
     certificate(dir.path());
     let ports = [free_port(), free_port()];
     let mut child = program()
-        .env("KUBECONFIG", kubeconfig(dir.path()))
+        .env("KUBECONFIG", kubeconfig(dir.path(), free_port()))
         .env("NAMESPACE", "elsewhere")
         .args(flags(dir.path(), ports))
         .args(["-insecure=true", "-logtostderr=true", "-alsologtostderr", "-v=3", "-enable-http2=false"])
@@ -122,61 +122,5 @@ fn a_drop_in_start_says_what_it_ignores_and_stops_cleanly() {
     }
     for line in said.lines() {
         assert!(line.starts_with('{') && line.ends_with('}'), "a log line is one JSON object: {line}");
-    }
-}
-
-fn flags(dir: &Path, [port, health]: [u16; 2]) -> Vec<String> {
-    vec![
-        "-bind-address=127.0.0.1".to_owned(),
-        format!("-port={port}"),
-        format!("-health-check-port={health}"),
-        format!("-tls-cert-file={}", dir.join("tls.crt").display()),
-        format!("-tls-private-key-file={}", dir.join("tls.key").display()),
-    ]
-}
-
-/// An API server that is not there.
-fn kubeconfig(dir: &Path) -> std::path::PathBuf {
-    let path = dir.join("kubeconfig");
-    let text = format!(
-        "{{apiVersion: v1, kind: Config, current-context: t, clusters: [{{name: t, cluster: {{server: 'http://127.0.0.1:{}'}}}}], \
-         contexts: [{{name: t, context: {{cluster: t, user: t}}}}], users: [{{name: t, user: {{}}}}]}}",
-        free_port()
-    );
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-fn certificate(dir: &Path) {
-    let pair = rcgen::generate_simple_self_signed(vec!["injector.test".to_owned()]).unwrap();
-    std::fs::write(dir.join("tls.crt"), pair.cert.pem()).unwrap();
-    std::fs::write(dir.join("tls.key"), pair.signing_key.serialize_pem()).unwrap();
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
-/// What a probe answers; empty while nobody listens.
-fn probe(port: u16, path: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
-    let mut text = String::new();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    if write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").is_ok() {
-        // A half answer is an answer for whoever looks at its beginning.
-        stream.read_to_string(&mut text).ok();
-    }
-    text
-}
-
-fn wait_until(child: &mut Child, what: &str, condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(child.try_wait().unwrap().is_none(), "ended before it was {what}");
-        if started.elapsed() > Duration::from_secs(20) {
-            child.kill().unwrap();
-            panic!("never {what}");
-        }
-        std::thread::yield_now();
     }
 }
