@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portwright_core::desired::Desired;
 use portwright_core::drive::StepReport;
@@ -72,6 +73,8 @@ pub struct Facts {
     pub sequence: u64,
     /// When the round ended, in Unix seconds.
     pub at: u64,
+    /// How long it took, from being woken to these facts.
+    pub took: Duration,
     /// Why it ran.
     pub causes: BTreeSet<Cause>,
     /// The node.

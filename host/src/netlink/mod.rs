@@ -16,6 +16,7 @@ mod nexthop;
 mod set;
 mod socket;
 mod vf;
+mod vf_stats;
 
 pub use address::{RawAddress, RawRoute, addresses, default_routes};
 pub use error::NetlinkError;
@@ -26,6 +27,7 @@ pub use set::{
     set_vf_spoof_check, set_vf_trust, set_vf_vlan,
 };
 pub use vf::vf_attributes;
+pub use vf_stats::{VfStatistics, any_counted, vf_statistics};
 
 pub(crate) use attr::{Attr, Malformed, attrs};
 pub(crate) use socket::{Ask, Connection, Message};
