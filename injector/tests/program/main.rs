@@ -9,6 +9,7 @@
     reason = "tests fail by panicking and start the program"
 )]
 
+mod hostile;
 mod load;
 mod rig;
 mod signals;
@@ -85,7 +86,7 @@ fn every_flag_is_documented() {
     }
 }
 
-/// The flags of network-resources-injector's own manifest and of the SR-IOV operator's.
+/// All flags of network-resources-injector.
 #[test]
 fn a_drop_in_start_says_what_it_ignores_and_stops_cleanly() {
     let dir = tempfile::tempdir().unwrap();
@@ -98,6 +99,15 @@ fn a_drop_in_start_says_what_it_ignores_and_stops_cleanly() {
         .args(["-insecure=true", "-logtostderr=true", "-alsologtostderr", "-v=3", "-enable-http2=false"])
         .args(["-injectHugepageDownApi=true", "-stderrthreshold=INFO", "-honor-resources=false"])
         .args(["-tls-min-version=VersionTLS12", "-tls-curve-preferences=29,23,25"])
+        .args(["-client-ca=/nonexistent/a.crt", "-client-ca", "/nonexistent/b.crt"])
+        .args(["-network-resource-name-keys=k8s.v1.cni.cncf.io/resourceName,example.com/bridge"])
+        .args([
+            "-vmodule=a=1",
+            "-log_dir=/tmp",
+            "-log_link=/tmp",
+            "-logbuflevel=1",
+            "-log_backtrace_at=a.go:1",
+        ])
         .args([
             "-tls-cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
         ])
@@ -115,6 +125,11 @@ fn a_drop_in_start_says_what_it_ignores_and_stops_cleanly() {
         "--logtostderr has no meaning",
         "--alsologtostderr",
         "--stderrthreshold",
+        "--vmodule",
+        "--log_dir",
+        "--log_link",
+        "--logbuflevel",
+        "--log_backtrace_at",
         "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
         "\"25\"",
     ] {

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub fn program() -> Command {
@@ -67,5 +68,59 @@ pub fn wait_until(child: &mut Child, what: &str, condition: impl Fn() -> bool) {
             panic!("never {what}");
         }
         std::thread::yield_now();
+    }
+}
+
+/// A process; killed if the test ends before it does.
+pub struct Replica {
+    pub child: Child,
+    pub webhook: u16,
+    pub probes: u16,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // It has ended already if all went well.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Replica {
+    /// Starts one with the certificate in `dir` against the API server on port `api`, and waits until it is ready.
+    pub fn start(dir: &Path, api: u16, more: &[&str]) -> Self {
+        let [webhook, probes] = [free_port(), free_port()];
+        let child = program()
+            .env("KUBECONFIG", kubeconfig(dir, api))
+            .args(flags(dir, [webhook, probes]))
+            .args(more)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut replica = Self { child, webhook, probes };
+        wait_until(&mut replica.child, "ready", || is_ready(probes));
+        replica
+    }
+
+    /// Resident memory now and at its highest, in KiB.
+    pub fn memory_kib(&self) -> [u64; 2] {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        ["VmRSS:", "VmHWM:"].map(|name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        })
+    }
+}
+
+pub fn is_ready(probes: u16) -> bool {
+    probe(probes, "/readyz").starts_with("HTTP/1.1 200 ")
+}
+
+/// Ends the clients, also when the test fails; they would be waited for for ever.
+pub struct Finish<'a>(pub &'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

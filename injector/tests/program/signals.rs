@@ -1,7 +1,6 @@
 //! SIGTERM while API servers go on asking.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,47 +8,12 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 
 use crate::load::{Connection, lists, trust};
-use crate::rig::{certificate, flags, free_port, kubeconfig, probe, program, wait_until};
+use crate::rig::{Finish, Replica, certificate, is_ready, wait_until};
 
 /// Seconds for which a replica serves on.
 const DELAY: u64 = 4;
 /// Clients of each kind.
 const CLIENTS: usize = 4;
-
-/// A process; killed if the test ends before it does.
-struct Replica {
-    child: Child,
-    webhook: u16,
-    probes: u16,
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        // It has ended already if all went well.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-impl Replica {
-    fn start(dir: &Path, api: u16) -> Self {
-        let [webhook, probes] = [free_port(), free_port()];
-        let child = program()
-            .env("KUBECONFIG", kubeconfig(dir, api))
-            .args(flags(dir, [webhook, probes]))
-            .arg(format!("--shutdown-delay={DELAY}"))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut replica = Self { child, webhook, probes };
-        wait_until(&mut replica.child, "ready", || is_ready(probes));
-        replica
-    }
-}
-
-fn is_ready(probes: u16) -> bool {
-    probe(probes, "/readyz").starts_with("HTTP/1.1 200 ")
-}
 
 /// What clients share: where they are to go, and what they have had.
 #[derive(Default)]
@@ -84,22 +48,14 @@ impl Traffic {
     }
 }
 
-/// Ends the clients, also when the test fails; they would be waited for for ever.
-struct Finish<'a>(&'a AtomicBool);
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn sigterm_under_load_loses_no_request_and_readiness_goes_first() {
     let dir = tempfile::tempdir().unwrap();
     certificate(dir.path());
     let api = lists();
-    let mut leaving = Replica::start(dir.path(), api);
-    let mut staying = Replica::start(dir.path(), api);
+    let delay = format!("--shutdown-delay={DELAY}");
+    let mut leaving = Replica::start(dir.path(), api, &[&delay]);
+    let mut staying = Replica::start(dir.path(), api, &[&delay]);
     let config = trust(dir.path());
     let ports = [leaving.webhook, staying.webhook];
     let probes = leaving.probes;
