@@ -7,10 +7,14 @@ use kube::CustomResourceExt;
 use serde_json::{Map, Value as Json, json};
 
 use crate::policy::{API_VERSION, KIND, NodePolicy};
+use crate::state;
 
 /// Every custom resource definition: its name, and the YAML text.
 pub fn crds() -> Vec<(&'static str, String)> {
-    vec![("nodepolicies.portwright.dev", yaml(&NODE_POLICY))]
+    vec![
+        ("nodepolicies.portwright.dev", yaml(&NODE_POLICY)),
+        ("nodestates.portwright.dev", yaml(&state_definition())),
+    ]
 }
 
 /// All definitions as one multi-document YAML text: what `portwright crds` prints and deploy/crds/portwright.dev.yaml
@@ -64,6 +68,12 @@ static DOCUMENT: LazyLock<Json> = LazyLock::new(|| {
     put(&mut schema, "/properties/apiVersion", json!({"type": "string"}));
     put(&mut schema, "/properties/kind", json!({"type": "string"}));
     put(&mut schema, "/properties/metadata", json!({"type": "object"}));
+    // What agents write there is of no concern to a reader: a document may have been exported from a cluster.
+    put(
+        &mut schema,
+        "/properties/status",
+        json!({"type": "object", "description": "Written by agents; ignored here."}),
+    );
     schema
 });
 
@@ -79,8 +89,32 @@ fn put(json: &mut Json, pointer: &str, value: Json) {
 static NODE_POLICY: LazyLock<Json> = LazyLock::new(|| {
     let mut definition = serde_json::to_value(NodePolicy::crd()).unwrap_or(Json::Null);
     tighten(&mut definition);
+    if let Some(status) = definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status")
+    {
+        without_defaults(status);
+    }
     definition
 });
+
+fn state_definition() -> Json {
+    let mut definition = state::definition();
+    tighten(&mut definition);
+    without_defaults(&mut definition);
+    definition
+}
+
+/// What agents write has defaults only so that it can be read whoever wrote it. The API server must not add them: it would
+/// store more than was sent.
+fn without_defaults(schema: &mut Json) {
+    match schema {
+        Json::Object(object) => {
+            object.remove("default");
+            object.values_mut().for_each(without_defaults);
+        }
+        Json::Array(items) => items.iter_mut().for_each(without_defaults),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
 
 fn yaml(definition: &Json) -> String {
     crate::yaml::text(definition)
@@ -96,6 +130,9 @@ fn tighten(schema: &mut Json) {
                 object.entry("maximum").or_insert_with(|| json!(most));
                 object.remove("format");
                 whole_bounds(object);
+            }
+            if object.get("format").is_some_and(|format| format == "int64") {
+                object.remove("format");
             }
             object.values_mut().for_each(tighten);
         }

@@ -15,6 +15,7 @@ mod names;
 pub mod policy;
 mod read;
 mod schema;
+pub mod state;
 mod tree;
 mod yaml;
 
@@ -23,7 +24,9 @@ pub use convert::convert;
 pub use crd::{crd_yaml, crds, json_schema, json_schema_text};
 pub use error::{FieldError, PolicyError, Position};
 pub use policy::NodePolicy;
+pub use policy::NodePolicyStatus;
 pub use read::{MAX_FILE_BYTES, ReadPolicy, decode, duplicates, load, policy_from_json, read, read_policies};
+pub use state::{NodeState, NodeStateContent};
 
 /// A complete policy document with comments, as docs and tests use it.
 pub fn example() -> &'static str {

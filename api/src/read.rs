@@ -168,7 +168,11 @@ fn typed(tree: &Node) -> Result<NodePolicy, Vec<Finding>> {
         findings.sort_by_key(|(position, _)| *position);
         return Err(findings);
     }
-    serde_json::from_value(tree.to_json())
+    let mut json = tree.to_json();
+    if let Some(fields) = json.as_object_mut() {
+        fields.remove("status");
+    }
+    serde_json::from_value(json)
         .map_err(|error| vec![(tree.at, FieldError::new("spec", format!("cannot be read: {error}")))])
 }
 

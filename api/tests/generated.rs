@@ -11,7 +11,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 fn committed(file: &str) -> (PathBuf, String) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
@@ -41,15 +41,46 @@ fn the_committed_schema_is_what_the_types_generate() {
 }
 
 #[test]
-fn the_definition_is_one_that_the_api_server_takes() {
-    let yaml = portwright_api::crds().remove(0).1;
-    let definition: Json = serde_saphyr::from_str(&yaml).unwrap();
-    assert_eq!(definition["metadata"]["name"], "nodepolicies.portwright.dev");
-    assert_eq!(definition["spec"]["scope"], "Cluster");
-    assert_eq!(definition["spec"]["names"]["kind"], "NodePolicy");
-    let columns = definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
-    assert_eq!(columns.len(), 4);
-    structural(&definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "");
+fn the_definitions_are_ones_that_the_api_server_takes() {
+    let wanted = [
+        ("nodepolicies.portwright.dev", "NodePolicy", 7, Some(json!({}))),
+        ("nodestates.portwright.dev", "NodeState", 8, None),
+    ];
+    let crds = portwright_api::crds();
+    assert_eq!(crds.len(), wanted.len());
+    for ((name, yaml), (wanted, kind, columns, status)) in crds.iter().zip(wanted) {
+        let definition: Json = serde_saphyr::from_str(yaml).unwrap();
+        assert_eq!(*name, wanted);
+        assert_eq!(definition["metadata"]["name"], wanted);
+        assert_eq!(definition["spec"]["scope"], "Cluster");
+        assert_eq!(definition["spec"]["names"]["kind"], kind);
+        let version = &definition["spec"]["versions"][0];
+        assert_eq!(version["additionalPrinterColumns"].as_array().unwrap().len(), columns);
+        // An agent makes and fills its NodeState in one request, which a status subresource would not allow.
+        assert_eq!(version.pointer("/subresources/status"), status.as_ref());
+        structural(&version["schema"]["openAPIV3Schema"], "");
+    }
+}
+
+/// The columns lead to fields that there are.
+#[test]
+fn every_printer_column_has_a_field() {
+    for (name, yaml) in portwright_api::crds() {
+        let definition: Json = serde_saphyr::from_str(&yaml).unwrap();
+        let version = &definition["spec"]["versions"][0];
+        for column in version["additionalPrinterColumns"].as_array().unwrap() {
+            let path = column["jsonPath"].as_str().unwrap();
+            if path == ".metadata.creationTimestamp" {
+                continue;
+            }
+            let mut schema = &version["schema"]["openAPIV3Schema"];
+            for part in path.replace(".conditions[?(@.type==\"Ready\")]", ".conditions.[]").split('.').skip(1)
+            {
+                schema = if part == "[]" { &schema["items"] } else { &schema["properties"][part] };
+            }
+            assert_eq!(schema["type"], column["type"], "{name} {path}");
+        }
+    }
 }
 
 /// Rules of structural schemas: every node has one type (or is int-or-string), nothing is closed by
@@ -62,7 +93,8 @@ fn structural(schema: &Json, path: &str) {
     }
     assert!(object.get("additionalProperties").is_none_or(Json::is_object), "{path} is closed or open");
     let typed = object.get("type").is_some_and(Json::is_string);
-    assert!(typed || object.contains_key("x-kubernetes-int-or-string"), "{path} has no type");
+    let any = object.contains_key("x-kubernetes-preserve-unknown-fields");
+    assert!(typed || any || object.contains_key("x-kubernetes-int-or-string"), "{path} has no type");
     if let Some(fields) = object.get("properties").and_then(Json::as_object) {
         for (name, below) in fields {
             assert!(below.get("description").is_some(), "{path}.{name} is not described");

@@ -12,6 +12,7 @@ mod mirror;
 mod nic;
 mod pool;
 mod port;
+mod status;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
@@ -24,6 +25,7 @@ pub use mirror::{Direction, Mirror, MirrorOutput, MirrorSelect, PodSelect};
 pub use nic::{Eswitch, LinkStateMode, MacsMode, Nic, NicSelect, TxRate, VfGroup, VlanTag, VlanTagProtocol};
 pub use pool::{Pool, Prefer};
 pub use port::{Policing, Port, PortQos, PortType, PortVlan, PortVlanMode};
+pub use status::NodePolicyStatus;
 
 /// API group of every portwright resource.
 pub const GROUP: &str = "portwright.dev";
@@ -45,11 +47,15 @@ pub const KIND: &str = "NodePolicy";
     singular = "nodepolicy",
     shortname = "npol",
     category = "portwright",
+    status = "NodePolicyStatus",
     derive = "PartialEq",
     doc = "What is wanted of the NICs, resource pools, bridges and mirrors of the nodes that it selects.",
     printcolumn = r#"{"name": "Priority", "type": "integer", "jsonPath": ".spec.priority"}"#,
     printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"}"#,
     printcolumn = r#"{"name": "Disruption", "type": "string", "jsonPath": ".spec.disruption"}"#,
+    printcolumn = r#"{"name": "Nodes", "type": "integer", "jsonPath": ".status.matchedNodes"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "integer", "jsonPath": ".status.readyNodes"}"#,
+    printcolumn = r#"{"name": "PFs", "type": "integer", "jsonPath": ".status.matchedPfs"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
