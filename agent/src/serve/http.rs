@@ -70,9 +70,9 @@ pub async fn serve(
             let Ok((stream, _)) = accepted else { continue };
             let (shown, stop) = (Arc::clone(&shown), stop.clone());
             tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let response = answer(&shown, &request);
-                    async move { Ok::<_, Infallible>(response) }
+                let service = service_fn(|request: Request<Incoming>| {
+                    let (shown, path) = (Arc::clone(&shown), request.uri().path().to_owned());
+                    async move { Ok::<_, Infallible>(answer(shown, &path).await) }
                 });
                 let mut server = http1::Builder::new();
                 server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).keep_alive(false);
@@ -86,26 +86,31 @@ pub async fn serve(
     Ok(bound)
 }
 
-fn answer(shown: &Shown, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let (status, text) = match request.uri().path() {
+async fn answer(shown: Arc<Shown>, path: &str) -> Response<Full<Bytes>> {
+    let (status, text) = match path {
         "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => match shown.readiness() {
             Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
-        "/metrics" => {
-            let mut text = String::new();
-            match prometheus_client::encoding::text::encode(&mut text, &shown.registry) {
-                Ok(()) => (StatusCode::OK, text),
-                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-            }
-        }
+        // Counters of VFs are asked of the kernel, which may take its time: no thread of the loop waits for that.
+        "/metrics" => match tokio::task::spawn_blocking(move || scrape(&shown.registry)).await {
+            Ok(Ok(text)) => (StatusCode::OK, text),
+            Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
         _ => (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let kind = if request.uri().path() == "/metrics" { kind } else { "text/plain; charset=utf-8" };
+    let kind = if path == "/metrics" { kind } else { "text/plain; charset=utf-8" };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+fn scrape(registry: &Registry) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    Ok(text)
 }

@@ -2,4 +2,6 @@
 
 pub mod http;
 pub mod log;
+pub mod metrics;
+pub mod vf_metrics;
 pub mod wake;
