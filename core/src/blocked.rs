@@ -82,6 +82,10 @@ reasons! {
     NotReadBack,
     /// A write has not returned; the PF is left alone until it does.
     Stuck,
+    /// Somebody else changes it as often as we put it right.
+    Contended,
+    /// No policy lists the PF any more, and VFs that we made are still in use.
+    Releasing,
 }
 
 impl fmt::Display for Reason {

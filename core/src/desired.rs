@@ -1,11 +1,13 @@
 //! What is wanted: policy documents, already parsed into types that cannot be wrong. `portwright-api` makes them from
 //! YAML or from the API server and refuses what the document alone shows to be wrong.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::PciAddress;
+use crate::observed::Pf;
 use crate::ovs::{Pod, Wishes};
 use crate::range::IndexSet;
 use crate::select::Selector;
@@ -16,11 +18,21 @@ pub struct Desired {
     /// The documents, in the order given.
     pub documents: Vec<Document>,
     /// Bindings recorded earlier: which policy a PF followed. It keeps the PF when another of equal priority wants it.
-    pub bindings: std::collections::BTreeMap<PciAddress, String>,
+    pub bindings: BTreeMap<PciAddress, String>,
     /// Pods of this node by UID; none while nobody asked the API server.
-    pub pods: Option<std::collections::BTreeMap<String, Pod>>,
+    pub pods: Option<BTreeMap<String, Pod>>,
     /// Whether steps may cut foreign or unlisted ports off a bridge (`--allow-disruption`).
     pub allow_disruption: bool,
+    /// Whether pods can be evicted: the daemon runs in a cluster.
+    pub cluster: bool,
+    /// PFs whose VFs we made, as the journal says, and that no document selects any more: their VFs are removed as soon as
+    /// nobody uses them. A PF that a document selects is not released, whatever stands here.
+    pub release: BTreeSet<PciAddress>,
+    /// Policies that were followed once and are gone. What carries their names is removed as if each were given without
+    /// content.
+    pub former: BTreeSet<String>,
+    /// PFs that did not reach what their policy wants and go back to how they were when last verified.
+    pub fall_back: BTreeMap<PciAddress, Pf>,
 }
 
 /// One NodePolicy.

@@ -14,6 +14,7 @@ pub mod mac;
 pub mod management;
 pub mod observed;
 pub mod ovs;
+pub mod patience;
 pub mod plan;
 pub mod pools;
 pub mod profile;

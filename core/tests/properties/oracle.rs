@@ -168,7 +168,11 @@ fn check_reason(node: &SimNode, desired: &Desired, object: &Object, reason: Reas
         }
         Reason::ExternallyManaged => entry.externally_managed,
         Reason::Stuck => kernel.pfs.values().any(|pf| pf.stuck.is_some()),
-        Reason::PfMissing | Reason::PolicyConflict | Reason::NotReadBack => false,
+        Reason::PfMissing
+        | Reason::PolicyConflict
+        | Reason::NotReadBack
+        | Reason::Contended
+        | Reason::Releasing => false,
         // These policies want nothing of Open vSwitch.
         Reason::NameConflict
         | Reason::ForeignPorts
