@@ -10,6 +10,7 @@ mod guest;
 mod links;
 mod policy;
 mod scenarios;
+mod switch;
 mod sys;
 mod trace;
 

@@ -15,6 +15,8 @@ pub(super) struct Boot {
     pub(super) iommu: bool,
     /// Number of Intel 82576 cards, each with one port and up to 7 VFs.
     pub(super) cards: u8,
+    /// Whether the cards are on one wire; otherwise each is on its own.
+    pub(super) one_wire: bool,
     /// Further words on the kernel command line.
     pub(super) kernel_args: &'static [&'static str],
     /// When it is stopped.
@@ -27,17 +29,19 @@ pub(super) const IOMMU: Boot = Boot {
     about: "3 igb cards, IOMMU on",
     iommu: true,
     cards: 3,
+    one_wire: false,
     kernel_args: &["intel_iommu=on", "iommu=pt"],
     limit: Duration::from_secs(480),
 };
-/// The same hardware with the IOMMU left off, and netdevsim for devlink.
+/// The same hardware with the IOMMU left off, netdevsim for devlink, and cards that hear each other for Open vSwitch.
 pub(super) const PLAIN: Boot = Boot {
     name: "plain",
-    about: "2 igb cards, IOMMU off, netdevsim",
+    about: "2 igb cards on one wire, IOMMU off, netdevsim",
     iommu: true,
     cards: 2,
+    one_wire: true,
     kernel_args: &["intel_iommu=off"],
-    limit: Duration::from_secs(110),
+    limit: Duration::from_secs(170),
 };
 /// The guided tour.
 pub(super) const DEMO: Boot = Boot { name: "demo", cards: 2, about: "2 igb cards, IOMMU on", ..IOMMU };
@@ -47,6 +51,7 @@ pub(super) const PROBE: Boot = Boot {
     about: "does KVM work",
     iommu: false,
     cards: 0,
+    one_wire: false,
     kernel_args: &[],
     limit: IOMMU.limit,
 };
@@ -65,14 +70,15 @@ impl Boot {
             let index = if card == 1 { ",acpi-index=1" } else { "" };
             device(format!("igb,bus=port{card},netdev=net{card},mac=52:54:00:00:00:{card:02x}{index}"));
         }
-        let nets = (1..=self.cards).map(|card| format!("hubport,hubid={card},id=net{card}"));
+        let hub = |card| if self.one_wire { 1 } else { card };
+        let nets = (1..=self.cards).map(|card| format!("hubport,hubid={},id=net{card}", hub(card)));
         nets.flat_map(|net| ["-netdev".to_owned(), net]).chain(args).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{IOMMU, PROBE};
+    use super::{IOMMU, PLAIN, PROBE};
 
     #[test]
     fn each_card_has_its_own_root_port_and_address() {
@@ -84,5 +90,15 @@ mod tests {
             );
         }
         assert!(PROBE.device_args().is_empty());
+    }
+
+    #[test]
+    fn cards_hear_each_other_only_on_one_wire() {
+        let hubs = |boot: &super::Boot| {
+            let args = boot.device_args();
+            let on = args.iter().filter_map(|arg| arg.strip_prefix("hubport,hubid=")?.chars().next());
+            on.collect::<String>()
+        };
+        assert_eq!((hubs(&IOMMU).as_str(), hubs(&PLAIN).as_str()), ("123", "11"));
     }
 }

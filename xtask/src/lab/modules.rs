@@ -15,6 +15,8 @@ pub(super) const WANTED: &[&str] = &[
     "8021q",
     "macvlan",
     "bridge",
+    // openvswitch needs it without saying so.
+    "crc32c_generic",
     "openvswitch",
     "psample",
     "macsec",

@@ -5,6 +5,7 @@ mod crash;
 mod demo;
 mod devlink;
 mod faults;
+mod ovs;
 mod pools;
 mod provision;
 mod refuse;
@@ -24,6 +25,7 @@ pub(super) fn all() -> impl Iterator<Item = Scenario> {
         calibration::table(),
         devlink::table(),
         timing::table(),
+        ovs::table(),
         pools::table(),
         rig::table(),
         demo::table(),

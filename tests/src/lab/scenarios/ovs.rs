@@ -1,0 +1,133 @@
+//! Open vSwitch with the kernel's datapath: a PF as uplink of a bridge that `apply` makes, a VF's traffic through it, and a
+//! mirror of that traffic. The two cards are on one wire.
+
+use super::{Lab, Scenario, plain};
+use crate::lab::{cli, eventually, guest, links, switch, sys};
+use anyhow::{Context as _, Result, ensure};
+use std::time::Duration;
+
+pub(super) fn table() -> Vec<Scenario> {
+    vec![plain("ovs-a-vf-reaches-a-bridge-of-the-kernel-datapath-over-a-pf", over_a_pf)]
+}
+
+const WITHIN: Duration = Duration::from_secs(30);
+const POD: &str = "pod";
+/// Every namespace is quiet but for what the scenario sends, so that frames can be counted.
+const QUIET: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+/// Frames of one count.
+const FRAMES: u64 = 10;
+
+fn over_a_pf(lab: &mut Lab) -> Result<()> {
+    sys::write(QUIET, "1")?;
+    let done = switch::beside(|| through_the_bridge(lab));
+    sys::write(QUIET, "0")?;
+    done
+}
+
+/// The policy; `mirror` adds what copies the frames that come in over the uplink. Without a mirror its output is an ordinary
+/// port, in a VLAN where nobody sends.
+fn policy(with_vf: &str, uplink: &str, name: &str, mirror: bool) -> String {
+    let mirrors = if mirror {
+        format!(
+            "  mirrors:\n  - {{name: tap, bridge: br-lab, select: {{ports: [\"{name}\"], direction: ingress}}, output: {{port: mon0}}}}\n"
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "{}  bridges:\n  - name: br-lab\n    datapath: system\n    uplinks: [{{select: {{addresses: [\"{uplink}\"]}}}}]\n    \
+         ports: [{{name: mon0, type: internal, vlan: {{mode: access, tag: 4000}}}}]\n{mirrors}",
+        nics(with_vf)
+    )
+}
+
+fn nics(with_vf: &str) -> String {
+    format!(
+        "apiVersion: portwright.dev/v1alpha1\nkind: NodePolicy\nmetadata: {{name: lab}}\nspec:\n  nics:\n  \
+         - {{select: {{addresses: [\"{with_vf}\"]}}, vfs: 1}}\n"
+    )
+}
+
+fn through_the_bridge(lab: &mut Lab) -> Result<()> {
+    let (with_vf, uplink) = (lab.card(0)?, lab.card(1)?);
+    let uplink_name = guest::netdev(&uplink).context("the uplink has no netdev")?;
+    // A bridge does not set its uplink up: the plan has to.
+    sys::tool("ip", &["link", "set", &uplink_name, "down"])?;
+    let mirrored = policy(&with_vf, &uplink, &uplink_name, true);
+    cli::converge(&mirrored)?;
+    ensure!(links::is_up(&links::show(&uplink_name)?), "the uplink is down");
+    let datapath = switch::ask(&["dpctl/show"])?;
+    ensure!(datapath.contains("system@ovs-system"), "this is not the kernel's datapath:\n{datapath}");
+
+    connect(lab, &with_vf)?;
+    guest::wait_for_carrier(&uplink)?;
+    let copied = frames_at_mon0(|| ping(FRAMES))?;
+    ensure!(copied == FRAMES, "the mirror's output saw {copied} frames of {FRAMES}");
+    cli::expect_in_sync(&mirrored)?;
+
+    cli::converge(&policy(&with_vf, &uplink, &uplink_name, false))?;
+    let leaked = frames_at_mon0(|| ping(FRAMES))?;
+    ensure!(leaked == 0, "{leaked} frames were copied after the mirror was removed");
+    lab.note(&format!(
+        "{FRAMES} frames of the VF came in over the PF and were answered; the mirror copied {copied} of them, and none after its removal"
+    ))?;
+
+    sys::tool("ip", &["address", "flush", "dev", "br-lab"])?;
+    cli::converge(&nics(&with_vf))?;
+    ensure!(guest::ifindex("br-lab").is_err(), "the bridge is still there");
+    Ok(())
+}
+
+/// Puts the VF into a pod's namespace. Neighbours are set by hand: no frame but the counted ones is on the wire.
+fn connect(lab: &mut Lab, with_vf: &str) -> Result<()> {
+    let vf = guest::vf(with_vf, 0)?;
+    let netdev = eventually("the VF's netdev", WITHIN, || guest::netdev(&vf))?;
+    lab.hold_in_namespace(POD, &netdev)?;
+    let ip = |words: &str| sys::tool("ip", &words.split(' ').collect::<Vec<_>>());
+    let address = |netdev: &str| links::text(&links::show(netdev)?, "/address");
+    sys::tool("ip", &["netns", "exec", POD, "sh", "-c", &format!("echo 1 > {QUIET}")])?;
+    ip(&format!("-n {POD} address add 10.8.0.2/24 dev {netdev}"))?;
+    ip(&format!("-n {POD} link set {netdev} up"))?;
+    ip("address add 10.8.0.1/24 dev br-lab")?;
+    ip("link set br-lab up")?;
+    ip("link set mon0 up")?;
+    ip(&format!("-n {POD} neigh replace 10.8.0.1 lladdr {} dev {netdev}", address("br-lab")?))?;
+    let pods = sys::tool("ip", &["netns", "exec", POD, "cat", &format!("/sys/class/net/{netdev}/address")])?;
+    ip(&format!("neigh replace 10.8.0.2 lladdr {} dev br-lab", pods.trim()))?;
+    // The link needs a moment, and the first frame teaches the bridge.
+    eventually("the bridge answering the VF", WITHIN, || ping(1).ok()).with_context(whereabouts)
+}
+
+/// How far frames got.
+fn whereabouts() -> String {
+    let pods = ["netns", "exec", POD, "ip", "-s", "-d", "address"];
+    let said = [
+        sys::tool("ip", &pods),
+        sys::tool("ip", &["netns", "exec", POD, "ip", "neigh"]),
+        sys::tool("ip", &["-s", "-d", "address"]),
+        sys::tool("ip", &["neigh"]),
+        switch::ask(&["dpctl/dump-flows"]),
+        switch::ask(&["fdb/show", "br-lab"]),
+        switch::ask(&["dpctl/show", "-s"]),
+        sys::read("/run/openvswitch/ovs-vswitchd.log"),
+    ];
+    said.into_iter()
+        .map(|said| said.unwrap_or_else(|error| format!("{error:#}")))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// So many echo requests from the pod to the bridge, each answered.
+fn ping(count: u64) -> Result<()> {
+    let count = count.to_string();
+    let words = ["netns", "exec", POD, "ping", "-q", "-c", &count, "-W", "2", "10.8.0.1"];
+    let said = sys::tool("ip", &words)?;
+    ensure!(said.contains(" 0% packet loss"), "{said}");
+    Ok(())
+}
+
+fn frames_at_mon0(traffic: impl FnOnce() -> Result<()>) -> Result<u64> {
+    let before = switch::received("mon0")?;
+    traffic()?;
+    Ok(switch::received("mon0")?.saturating_sub(before))
+}
