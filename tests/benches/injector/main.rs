@@ -4,6 +4,8 @@
 //! over loopback, so both share the machine. With `--peer BINARY` another injector (with network-resources-injector's
 //! flags) gets the same bodies, alternately, and ratios are printed for bodies of which both make the same pod. Without
 //! a peer only our figures are printed.
+//!
+//! It ends with 1 if a request of ours failed or a goal was missed, and says which.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,7 +19,9 @@
     reason = "a measuring program fails by panicking and prints what it finds"
 )]
 
+mod attacks;
 mod bodies;
+mod goals;
 mod load;
 mod options;
 mod process;
@@ -32,7 +36,10 @@ fn main() -> ExitCode {
     options::injector(std::env::args_os()).unwrap_or_else(|| {
         let options = Options::parse();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(scenes::all(&options));
-        ExitCode::SUCCESS
+        let missed = runtime.block_on(scenes::all(&options));
+        for goal in &missed {
+            println!("MISSED: {goal}");
+        }
+        if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     })
 }

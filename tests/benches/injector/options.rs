@@ -33,9 +33,9 @@ pub struct Options {
     /// Times that each body is measured; the best is printed, since other work can only slow it down.
     #[arg(long, default_value_t = 2)]
     pub rounds: usize,
-    /// Also leave a connection idle for 100 s and use it again.
-    #[arg(long)]
-    pub idle: bool,
+    /// Seconds that a connection is left idle, beside everything else, before it is used again; 0 leaves it out.
+    #[arg(long, default_value_t = 100)]
+    pub idle: u64,
     /// Connection attempts in the flood; 0 leaves it out.
     #[arg(long, default_value_t = 100_000)]
     pub flood: u32,

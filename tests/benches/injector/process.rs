@@ -171,6 +171,11 @@ impl Injector {
         (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10
     }
 
+    /// Lets the highest resident memory start anew (proc(5) `clear_refs`), where that is allowed.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").ok();
+    }
+
     /// Resident memory now and at its highest, in KiB.
     pub fn memory_kib(&self) -> (u64, u64) {
         let status = self.proc("status");

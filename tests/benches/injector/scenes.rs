@@ -9,9 +9,11 @@ use bytes::Bytes;
 use futures::future::join_all;
 use portwright_tests::apiserver::{ApiServer, Mood};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::attacks;
 use crate::bodies::{self, Body};
+use crate::goals::{LOOKUPS, MEMORY_KIB, Missed, READY};
 use crate::load::{self, Client, Figures};
 use crate::options::Options;
 use crate::process::{Injector, Surroundings};
@@ -26,8 +28,9 @@ fn nad(name: &str, resource: &str) -> (String, Value) {
     (path, object)
 }
 
-/// Everything.
-pub async fn all(options: &Options) {
+/// Everything; the goals that were missed.
+pub async fn all(options: &Options) -> Vec<String> {
+    let mut missed = Missed::default();
     let api = ApiServer::start().await;
     api.put_all(
         (0..10_000).map(|i| {
@@ -46,6 +49,11 @@ pub async fn all(options: &Options) {
         took.as_secs_f64() * 1000.0,
         ours.memory_kib().0
     );
+    missed.unless(took <= READY, || format!("ready with 10,000 networks after {took:.2?}, not {READY:?}"));
+    let idle = (options.idle > 0).then(|| {
+        let injector = Injector::ours(options, &around);
+        tokio::spawn(attacks::idle(client.clone(), injector, Duration::from_secs(options.idle)))
+    });
     let mut peer = options.peer.as_deref().map(|binary| Injector::peer(binary, &around, front));
     if let Some(peer) = &mut peer {
         let took = peer.ready().await;
@@ -58,7 +66,7 @@ pub async fn all(options: &Options) {
     let bodies = if options.rounds == 0 { Vec::new() } else { bodies::all() };
     for body in bodies {
         for fresh in [false, true] {
-            measure(options, &client, &body, fresh, &ours, peer.as_ref()).await;
+            measure(options, &client, &body, fresh, &ours, peer.as_ref(), &mut missed).await;
         }
     }
     let memory = |name: &str, injector: &Injector| {
@@ -71,13 +79,16 @@ pub async fn all(options: &Options) {
     if let Some(peer) = &peer {
         println!("  ours / peer: {:.2}", own / memory("peer", peer));
     }
-    first_requests(options, &client, &around, &api).await;
+    first_requests(options, &client, &around, &api, &mut missed).await;
     if options.flood > 0 {
-        flood(options, &client, &ours).await;
+        attacks::flood(options, &client, &ours, &mut missed).await;
     }
-    if options.idle {
-        idle(&client, &ours).await;
+    if let Some(idle) = idle {
+        let served = idle.await.unwrap();
+        println!("after {} s of silence: {served:?}", options.idle);
+        missed.unless(served.is_ok(), || format!("a connection that was silent was not served: {served:?}"));
     }
+    missed.0
 }
 
 /// One body, alternately on ours and the peer.
@@ -88,6 +99,7 @@ async fn measure(
     fresh: bool,
     ours: &Injector,
     peer: Option<&Injector>,
+    missed: &mut Missed,
 ) {
     println!(
         "{} ({} bytes), {}",
@@ -98,28 +110,43 @@ async fn measure(
     let bytes = Bytes::from(body.text.clone());
     let mut best = [Figures::default(); 2];
     let mut cpu = [f64::MAX; 2];
+    let mut failed = [0; 2];
+    let mut memory = [0; 2];
     for round in 0..options.rounds {
         // Who goes first changes, so that being second is nobody's disadvantage.
         for turn in 0..2 {
             let index = (round + turn) % 2;
             let Some(injector) = [Some(ours), peer][index] else { continue };
+            injector.forget_peak();
             let before = injector.cpu_ms();
             let time = Duration::from_secs(options.seconds);
             let figures = load::run(client, injector.address, &bytes, options.connections, time, fresh).await;
             let spent = (injector.cpu_ms() - before) as f64 / figures.requests.max(1) as f64 * 1000.0;
             cpu[index] = cpu[index].min(spent);
+            failed[index] += figures.failed;
+            memory[index] = injector.memory_kib().1.max(memory[index]);
             if figures.per_second > best[index].per_second {
                 best[index] = figures;
             }
         }
     }
     for (index, name) in ["ours", "peer"].into_iter().enumerate().take(1 + usize::from(peer.is_some())) {
-        let Figures { per_second, p50, p99, p999, failed, .. } = best[index];
+        let Figures { per_second, p50, p99, p999, requests, .. } = best[index];
         println!(
-            "  {name}: {per_second:.0}/s, p50 {p50:.2?}, p99 {p99:.2?}, p99.9 {p999:.2?}, {:.0} ms CPU per 1,000, {failed} failed",
-            cpu[index]
+            "  {name}: {per_second:.0}/s, p50 {p50:.2?}, p99 {p99:.2?}, p99.9 {p999:.2?}, {:.0} ms CPU per 1,000, {:.1} MiB at most, {requests} in the best round, {} failed in all",
+            cpu[index],
+            memory[index] as f64 / 1024.0,
+            failed[index]
         );
     }
+    let kind = if fresh { "new" } else { "kept" };
+    missed.unless(failed[0] == 0, || {
+        format!("{}, {kind} connections: {} requests failed", body.name, failed[0])
+    });
+    missed.unless(best[0].requests > 0, || format!("{}, {kind} connections: nothing was served", body.name));
+    missed.unless(memory[0] <= MEMORY_KIB, || {
+        format!("{}, {kind} connections: {} KiB resident", body.name, memory[0])
+    });
     if let Some(peer) = peer {
         if same_pod(client, body, ours, peer).await {
             println!(
@@ -151,7 +178,13 @@ async fn same_pod(client: &Client, body: &Body, ours: &Injector, peer: &Injector
 }
 
 /// A hundred pods at once that name a network which the cache does not have.
-async fn first_requests(options: &Options, client: &Client, around: &Surroundings, api: &ApiServer) {
+async fn first_requests(
+    options: &Options,
+    client: &Client,
+    around: &Surroundings,
+    api: &ApiServer,
+    missed: &mut Missed,
+) {
     api.set_mood(Mood::Blind);
     let mut injector = Injector::start_blind(options, around);
     injector.ready().await;
@@ -169,66 +202,9 @@ async fn first_requests(options: &Options, client: &Client, around: &Surrounding
         "100 first requests at once: {good} answered, the last after {:.1?}, with {asked} look-ups",
         started.elapsed()
     );
+    missed.unless(good == answers.len(), || format!("of 100 first requests {good} were answered"));
+    missed.unless(asked <= LOOKUPS, || format!("100 first requests made {asked} look-ups"));
     api.set_mood(Mood::Well);
-}
-
-/// Attempts under way at once.
-const FLOOD_TASKS: u32 = 32;
-
-/// One attempt: nothing, or the beginning of a handshake, and then a reset, which leaves no port in use.
-async fn attack(address: SocketAddr, begin: bool) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
-    // A full backlog is what a flood brings about.
-    let Ok(stream) = socket.connect(address).await else { return };
-    if begin {
-        stream.try_write(b"\x16\x03\x01\x02\x00").ok();
-    }
-    stream.set_zero_linger().unwrap();
-}
-
-/// Connection attempts in turn, beside a client that goes on working.
-async fn flood(options: &Options, client: &Client, ours: &Injector) {
-    let (address, attempts) = (ours.address, options.flood);
-    let before = ours.memory_kib().0;
-    let body = Bytes::from(bodies::small("net-1"));
-    let mut kept = client.connect(address).await.unwrap();
-    kept.post(body.clone()).await.unwrap();
-    let tasks: Vec<_> = (0..FLOOD_TASKS)
-        .map(|_| {
-            tokio::spawn(async move {
-                for attempt in 0..attempts / FLOOD_TASKS {
-                    attack(address, attempt % 2 == 0).await;
-                }
-            })
-        })
-        .collect();
-    let flood = join_all(tasks);
-    let mut flood = std::pin::pin!(flood);
-    let started = Instant::now();
-    let (mut good, mut bad) = (0, 0);
-    while futures::poll!(flood.as_mut()).is_pending() {
-        let fresh = match client.connect(address).await {
-            Ok(mut connection) => connection.post(body.clone()).await.is_ok(),
-            Err(_) => false,
-        };
-        for served in [kept.post(body.clone()).await.is_ok(), fresh] {
-            *(if served { &mut good } else { &mut bad }) += 1;
-        }
-    }
-    let (now, most) = ours.memory_kib();
-    println!(
-        "{attempts} connection attempts in {:.1?}: {good} requests beside them served, {bad} failed; {before} KiB before, {now} KiB after, {most} KiB at most",
-        started.elapsed()
-    );
-}
-
-async fn idle(client: &Client, ours: &Injector) {
-    let body = Bytes::from(bodies::small("net-1"));
-    let mut connection = client.connect(ours.address).await.unwrap();
-    connection.post(body.clone()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(100)).await;
-    println!("after 100 s of silence: {:?}", connection.post(body).await.map(|_| "served"));
 }
 
 /// The API server over TLS, for injectors that will not speak to it otherwise.

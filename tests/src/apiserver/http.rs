@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +59,11 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let mood = *shared.mood.borrow();
     match mood {
         Mood::Well | Mood::Away | Mood::Blind => {}
+        Mood::Undecided => {
+            if request.method() != Method::GET {
+                shared.mood.subscribe().wait_for(|mood| *mood != Mood::Undecided).await.ok();
+            }
+        }
         Mood::Failing(code) => return status(code, "InternalError", "told to fail"),
         Mood::Stalling => {
             shared.mood.subscribe().wait_for(|mood| *mood != Mood::Stalling).await.ok();
@@ -88,7 +94,10 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
             let (code, reason) = match &error {
                 StoreError::NotFound(_) => (404, "NotFound"),
                 StoreError::Exists(_) => (409, "AlreadyExists"),
-                StoreError::Conflict(_) => (409, "Conflict"),
+                StoreError::Conflict(_) => {
+                    shared.conflicts.fetch_add(1, Ordering::Relaxed);
+                    (409, "Conflict")
+                }
                 StoreError::Gone => (410, "Expired"),
                 StoreError::Invalid(_) => (422, "Invalid"),
             };

@@ -14,6 +14,7 @@ mod path;
 mod store;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub enum Mood {
     Stalling,
     /// Lists and watches are not answered, reads of single objects are: a client's cache stays empty.
     Blind,
+    /// Reads are answered, writes wait until the mood changes: a race between writers begins with all of them.
+    Undecided,
     /// Connections are closed as soon as they are made.
     Away,
 }
@@ -51,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) cut: watch::Sender<u64>,
     pub(crate) requests: Mutex<Vec<(String, String)>>,
     pub(crate) delay: Mutex<Duration>,
+    /// Writes that were refused because what they replace had changed.
+    pub(crate) conflicts: AtomicUsize,
 }
 
 /// A running server; it ends when dropped.
@@ -79,6 +84,7 @@ impl ApiServer {
             cut: watch::Sender::new(0),
             requests: Mutex::default(),
             delay: Mutex::default(),
+            conflicts: AtomicUsize::new(0),
         });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
         Self { address, shared, task }
@@ -175,6 +181,11 @@ impl ApiServer {
     pub fn requests(&self, part: &str) -> Vec<(String, String)> {
         let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.iter().filter(|(_, path)| path.contains(part)).cloned().collect()
+    }
+
+    /// How many writes were refused because what they replace had changed.
+    pub fn conflicts(&self) -> usize {
+        self.shared.conflicts.load(Ordering::Relaxed)
     }
 
     fn store(&self) -> std::sync::MutexGuard<'_, Store> {

@@ -96,6 +96,8 @@ async fn what_is_no_review_gets_an_http_status() {
         ("POST", "/other", json, good.clone().into(), 404),
         ("POST", "/mutate", json, vec![b' '; 8 * 1024 * 1024], 413),
     ];
+    // One who does nothing wrong has a connection throughout.
+    let mut beside = rig.client().await;
     for (method, path, kind, body, status) in cases {
         let head = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
         let request =
@@ -103,6 +105,7 @@ async fn what_is_no_review_gets_an_http_status() {
         let answer = rig.client().await.send(request.body(Full::new(Bytes::from(body))).unwrap()).await;
         let answer = answer.unwrap_or_else(|error| panic!("{method} {path} {head}: {error}"));
         assert_eq!(answer.status.as_u16(), status, "{method} {path} {head}: {}", answer.text);
+        assert!(beside.post(good.clone()).await.unwrap().is_patched(), "after {method} {path} {head}");
     }
     assert_eq!(rig.injector.metric("portwright_injector_panics_total").await, 0.0);
 }

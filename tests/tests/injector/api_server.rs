@@ -144,7 +144,21 @@ async fn switches_follow_the_config_map() {
 }
 
 #[tokio::test]
-async fn ready_with_ten_thousand_networks_in_two_seconds() {
+async fn a_config_map_that_is_bad_from_the_start_leaves_the_flags_in_force() {
+    let api = ApiServer::start().await;
+    nad(&api, "default", "foo-network", Some("example.com/foo"));
+    api.put(CONFIG_MAP, json!({"kind": "ConfigMap", "data": {"config.json": "{"}}));
+    let rig = Rig::with(api, &["--existing-resources=top-up"]).await;
+    rig.injector.ready().await;
+    until("found bad", async || rig.injector.metric("portwright_injector_switches_bad").await == 1.0).await;
+    let mut pod = pod("foo-network,foo-network");
+    pod["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"example.com/foo": "1"}, "limits": {"example.com/foo": "1"}});
+    assert_eq!(amount(&rig.review(&pod).await, &pod, "example.com/foo").as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn ten_thousand_networks_are_listed_before_it_is_ready() {
     let api = ApiServer::start().await;
     api.put_all(
         (0..10_000).map(|i| (nad_path("default", &format!("net-{i}")), nad_object(Some("example.com/foo")))),

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use http::StatusCode;
 use portwright_injector::app::Pace;
 use portwright_injector::certs::plan::Lifetimes;
-use portwright_tests::apiserver::ApiServer;
+use portwright_tests::apiserver::{ApiServer, Mood};
 use serde_json::{Value, json};
 
 use crate::rig::{Authority, Client, Injector, Rig, file_flags, nad, pod, until};
@@ -213,6 +213,59 @@ async fn self_managed_certificates_are_made_announced_and_repaired() {
     for injector in [&first, &second, &third] {
         until("served", async || is_served(injector, &api).await).await;
     }
+}
+
+/// The certificate that a replica shows to whoever trusts what is announced.
+async fn shown(injector: &Injector, api: &ApiServer) -> Option<Vec<u8>> {
+    let stream = crate::rig::tls(injector.webhook, &[&bundle(api)]).await.ok()?;
+    let (_, session) = stream.get_ref();
+    session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec())
+}
+
+/// Two replicas that found the certificates at the same moment: one write is refused, its author reads again and takes
+/// what the other has made. Then both repair an edited configuration at the same moment.
+#[tokio::test]
+async fn of_two_replicas_that_start_at_once_one_loses_the_write_and_both_serve_one_authority() {
+    let api = ApiServer::start().await;
+    nad(&api, "default", "foo-network", Some("example.com/foo"));
+    api.put(WEBHOOK, webhook_object());
+    api.put(SECRET, json!({"kind": "Secret", "type": "Opaque"}));
+    let writes =
+        |method: &str, part: &str| api.requests(part).into_iter().filter(|(done, _)| done == method).count();
+    api.set_mood(Mood::Undecided);
+    let replicas = [managed(&api, Pace::default()).await, managed(&api, Pace::default()).await];
+    until("both want to write", async || writes("PUT", "/secrets/") == 2).await;
+    api.set_mood(Mood::Well);
+    for injector in &replicas {
+        injector.ready().await;
+        until("served", async || is_served(injector, &api).await).await;
+    }
+    assert_eq!((writes("PUT", "/secrets/"), api.conflicts()), (2, 1), "one was refused and not repeated");
+    let secret = api.get(SECRET).unwrap();
+    let text = secret.pointer("/data/ca.crt").and_then(Value::as_str).unwrap();
+    let authority = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    let announced = bundle(&api);
+    assert_eq!(announced.as_bytes(), authority, "the one authority, and nothing else");
+    let leaf = shown(&replicas[0], &api).await;
+    assert!(leaf.is_some());
+    assert_eq!(shown(&replicas[1], &api).await, leaf, "both show the same certificate");
+
+    // Somebody announces another authority; both replicas notice and repair it.
+    api.set_mood(Mood::Undecided);
+    let before = writes("PATCH", "mutatingwebhookconfigurations");
+    let mut edited = webhook_object();
+    edited["webhooks"][0]["clientConfig"]["caBundle"] =
+        base64::engine::general_purpose::STANDARD.encode(&Authority::new().pem).into();
+    api.put(WEBHOOK, edited);
+    until("both want to repair it", async || writes("PATCH", "mutatingwebhookconfigurations") == before + 2)
+        .await;
+    api.set_mood(Mood::Well);
+    until("repaired", async || bundle(&api) == announced).await;
+    for injector in &replicas {
+        until("served", async || is_served(injector, &api).await).await;
+        assert_eq!(shown(injector, &api).await, leaf, "with the certificate from before");
+    }
+    assert_eq!(writes("PUT", "/secrets/"), 2, "the Secret was left alone");
 }
 
 /// Lives of seconds instead of years: leaves and authorities change all the time, and nobody notices.
