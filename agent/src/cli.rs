@@ -180,6 +180,12 @@ pub enum OvsVerb {
         #[arg(long, value_name = "SECONDS")]
         timeout: Option<u64>,
     },
+    /// Have ovs-vswitchd show whether our mirrors work, by emptying their counters; exit 1 if one does not
+    Probe {
+        /// Wait so long for each answer of the database [default: 10]
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
 }
 
 /// Verbs below `profiles`.

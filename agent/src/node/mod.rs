@@ -3,11 +3,13 @@
 mod gone;
 mod switch;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
+use portwright_core::ovs::{MirrorHealth, Target};
 use portwright_core::{Change, Observed, Step};
 use portwright_host::node::{HostNode, Supplement};
 use portwright_host::run::HostError;
@@ -73,6 +75,11 @@ impl WholeNode {
     /// As [`SwitchPart::watch`].
     pub fn watch_switch(&self) -> Option<Watch> {
         locked(&self.switch).watch()
+    }
+
+    /// As [`SwitchPart::mirror_health`].
+    pub fn mirror_health(&self, observed: &Observed) -> BTreeMap<Target, MirrorHealth> {
+        locked(&self.switch).mirror_health(observed)
     }
 
     fn on_switch(&mut self, steps: &[Step]) -> Result<(), RunError<NodeError>> {

@@ -1,14 +1,16 @@
 //! Open vSwitch as a part of the node: what is added to an observation, and how steps reach it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use portwright_core::drive::{RunError, chain};
 use portwright_core::observed::Problem;
-use portwright_core::ovs::Target;
+use portwright_core::ovs::{MirrorHealth, MirrorWatch, Ovs, Target};
 use portwright_core::{Observed, Step};
+use portwright_host::deadline::Stopwatch;
 use portwright_ovs::liveness::Liveness;
-use portwright_ovs::node::{OvsError, OvsNode, Seen, Watch};
+use portwright_ovs::node::{OvsError, OvsNode, Probed, Seen, Watch};
 use portwright_ovs::ovsdb::Remote;
 
 use super::gone::{Gone, Keeping};
@@ -18,6 +20,8 @@ use super::gone::{Gone, Keeping};
 pub struct SwitchPart {
     node: Option<OvsNode>,
     gone: Gone,
+    mirrors: MirrorWatch,
+    clock: Stopwatch,
 }
 
 impl SwitchPart {
@@ -32,7 +36,8 @@ impl SwitchPart {
         keeping: Keeping,
     ) -> Result<SwitchPart, OvsError> {
         let node = remote.map(|remote| OvsNode::new(remote, within)).transpose()?;
-        Ok(SwitchPart { node, gone: Gone::new(state_dir, keeping) })
+        let (gone, mirrors) = (Gone::new(state_dir, keeping), MirrorWatch::default());
+        Ok(SwitchPart { node, gone, mirrors, clock: Stopwatch::start() })
     }
 
     /// Adds what OVSDB says to an observation of the kernel.
@@ -49,6 +54,22 @@ impl SwitchPart {
                 observed.ovs = Some(*ovs);
             }
         }
+    }
+
+    /// Fills in what is counted about mirrors, for those who show it. Only reads; what cannot be read stays unknown.
+    pub fn count(&mut self, ovs: &mut Ovs) {
+        let Some(node) = &mut self.node else { return };
+        if let Err(error) = node.count(ovs) {
+            tracing::debug!(error = chain(&error), "counters of mirrors were not read");
+        }
+    }
+
+    /// How each mirror of an observed switch fares, by comparing its counters with those of earlier calls. Only reads, and can
+    /// be called at any rate; a mirror that does not copy is told after three looks, each six seconds or more after the one before.
+    pub fn mirror_health(&mut self, observed: &Observed) -> BTreeMap<Target, MirrorHealth> {
+        let Some(mut ovs) = observed.ovs.clone() else { return BTreeMap::new() };
+        self.count(&mut ovs);
+        self.mirrors.judge(&ovs, self.clock.elapsed())
     }
 
     /// Tells when it is worth looking at the switch again; none if there is no switch to look at. The watch may be awaited in any runtime.
@@ -68,6 +89,15 @@ impl SwitchPart {
                 Err(RunError::Failed(OvsError::Misplaced { step }))
             }
         }
+    }
+
+    /// Has ovs-vswitchd show of every mirror of ours whether it works; none if there is no switch to ask. This empties their counters,
+    /// so only an operator asks for it.
+    ///
+    /// # Errors
+    /// As [`OvsNode::probe`].
+    pub fn probe(&mut self) -> Option<Result<Vec<Probed>, OvsError>> {
+        self.node.as_mut().map(OvsNode::probe)
     }
 
     /// Asks both daemons whether they are alive; none if there is no switch to ask.

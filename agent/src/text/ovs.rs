@@ -27,7 +27,7 @@ pub fn render(ovs: &Ovs) -> Vec<String> {
         summary(ovs),
         table(&["BRIDGE", "DATAPATH", "FAIL MODE", "PORTS", "MIRRORS", "POLICY", "STATE"], bridges),
         table(&["PORT", "BRIDGE", "TYPE", "VLAN", "POLICY", "STATE"], ports),
-        table(&["MIRROR", "BRIDGE", "FROM", "TO", "VLANS", "OUTPUT", "POLICY"], mirrors),
+        table(&["MIRROR", "BRIDGE", "FROM", "TO", "VLANS", "OUTPUT", "POLICY", "COPIED", "STATE"], mirrors),
     ]
 }
 
@@ -83,5 +83,7 @@ fn mirror_row(bridge: &Bridge, mirror: &Mirror) -> Vec<String> {
         vlans.join(","),
         output,
         mirror.owner().unwrap_or_default().to_owned(),
+        mirror.counts.and_then(|counts| counts.copied).map(|frames| frames.to_string()).unwrap_or_default(),
+        mirror.health().words().to_owned(),
     ]
 }

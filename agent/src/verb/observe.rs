@@ -27,7 +27,11 @@ pub fn observe(global: &Global) -> Result<Observed, CliError> {
     let observed = observer(global).observe();
     let mut observed = observed.map_err(|source| CliError::Observe { source: Box::new(source) })?;
     let switch = SwitchPart::new(ovsdb(global), OVSDB_WITHIN, &global.state_dir, Keeping::No);
-    switch.map_err(CliError::of_ovs)?.supplement(&mut observed);
+    let mut switch = switch.map_err(CliError::of_ovs)?;
+    switch.supplement(&mut observed);
+    if let Some(ovs) = &mut observed.ovs {
+        switch.count(ovs);
+    }
     held::add_pods(&Root::new(&global.root), &held::kubelet_dir(global), &mut observed);
     Ok(observed)
 }

@@ -20,6 +20,7 @@ mod common;
 mod harness;
 
 mod faults;
+mod health;
 mod ownership;
 mod packets;
 mod repair;

@@ -7,6 +7,7 @@
 //! bridge that follow each other are carried out together or not at all.
 
 mod change;
+mod health;
 mod holds;
 mod observed;
 mod perform;
@@ -15,6 +16,7 @@ mod target;
 mod wish;
 
 pub use change::{Change, Key, NewBridge, NewPort};
+pub use health::{MirrorCounts, MirrorHealth, MirrorWatch};
 pub use holds::conflict;
 pub(crate) use holds::{hw_offload, of_bridge_setting, of_port_setting};
 pub use observed::{Bridge, Copies, Interface, Map, Mirror, Ovs, Policing, Port, QosSetting, VlanSetting};

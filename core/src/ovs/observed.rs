@@ -1,11 +1,12 @@
 //! What Open vSwitch looks like, as data: bridges with their ports, interfaces and mirrors. References between rows are
-//! resolved to names. Counters, which change by themselves, are left out.
+//! resolved to names. Counters change by themselves, so nothing that is decided depends on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::OWNER_KEY;
+use super::health::MirrorCounts;
 use crate::fact::Fact;
 
 /// Keys and values of a row's free-form column.
@@ -215,6 +216,9 @@ pub struct Mirror {
     /// Notes; our owner key is here.
     #[serde(default)]
     pub external_ids: Map,
+    /// What is counted about it, where somebody has asked.
+    #[serde(default)]
+    pub counts: Option<MirrorCounts>,
 }
 
 /// What a mirror copies and where to: (all or from sources or to destinations) and in the VLANs.

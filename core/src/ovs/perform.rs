@@ -230,7 +230,12 @@ fn set_port(port: &mut Port, to: &Setting) {
 fn perform_on_mirror(bridge: &mut Bridge, name: &str, owner: &str, change: &Change) {
     match change {
         Change::AddMirror { to } => {
-            let mirror = Mirror { name: name.to_owned(), copies: to.clone(), external_ids: owner_ids(owner) };
+            let mirror = Mirror {
+                name: name.to_owned(),
+                copies: to.clone(),
+                external_ids: owner_ids(owner),
+                counts: None,
+            };
             bridge.mirrors.push(mirror);
             bridge.mirrors.sort_by(|a, b| a.name.cmp(&b.name));
         }

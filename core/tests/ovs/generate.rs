@@ -135,6 +135,7 @@ fn mirror(choices: &mut Choices<'_>, names: &[String]) -> Mirror {
             ..Copies::default()
         },
         external_ids: owner(choices),
+        counts: None,
     }
 }
 

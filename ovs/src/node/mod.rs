@@ -5,11 +5,14 @@
 //! decides it. A change of mirrors is followed by a look at every cached flow ([`flows`]), because Open vSwitch goes on
 //! with the old mirrors on busy flows.
 
+mod blocking;
 mod build;
 mod columns;
+mod count;
 mod error;
 mod flows;
 mod parts;
+mod probe;
 mod replug;
 mod see;
 mod watch;
@@ -20,10 +23,11 @@ use portwright_core::drive::RunError;
 use portwright_core::ovs::{self, Change, Ovs, Target};
 use portwright_core::{Fact, Step, step};
 use tokio::net::UnixStream;
-use tokio::runtime::Runtime;
 use tokio::sync::watch as channel;
 
+pub use blocking::OvsNode;
 pub use error::OvsError;
+pub use probe::Probed;
 pub use see::model;
 pub use watch::{Watch, Woken};
 
@@ -134,6 +138,27 @@ impl OvsClient {
         }
     }
 
+    /// Fills in what is counted about every mirror. Reads only.
+    ///
+    /// # Errors
+    /// [`OvsError::Read`]; nothing is filled in then.
+    pub async fn count(&mut self, ovs: &mut Ovs) -> Result<(), OvsError> {
+        let switch = self.switch();
+        let counted = count::count(&switch, ovs, self.deadline()).await;
+        counted.map_err(|source| OvsError::Read { source: Box::new(source) })
+    }
+
+    /// Has ovs-vswitchd show of every mirror of ours whether it works, by emptying its counters: see [`crate::vswitch::MirrorHealth`].
+    /// Changes no setting; takes up to six seconds, or a second more than Open vSwitch's own `stats-update-interval`.
+    ///
+    /// # Errors
+    /// [`OvsError::Read`] if the switch cannot be read.
+    pub async fn probe(&mut self) -> Result<Vec<Probed>, OvsError> {
+        let switch = self.switch();
+        let read = current(&switch, self.deadline()).await?;
+        Ok(probe::probe(&switch, &read, self.within).await)
+    }
+
     /// Whether anybody is there at all, found out at once.
     async fn knock(&self) -> Knock {
         let Remote::Unix(path) = &self.remote else { return Knock::Perhaps };
@@ -142,6 +167,15 @@ impl OvsClient {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Knock::Refused(error),
             Ok(_) | Err(_) => Knock::Perhaps,
         }
+    }
+
+    async fn must_listen(&self) -> Result<(), OvsError> {
+        let source = match self.knock().await {
+            Knock::Nobody => std::io::ErrorKind::NotFound.into(),
+            Knock::Refused(source) => source,
+            Knock::Perhaps => return Ok(()),
+        };
+        Err(OvsError::NobodyListens { remote: self.remote.clone(), source })
     }
 
     async fn vswitchd_lives(&self) -> Option<bool> {
@@ -270,74 +304,5 @@ impl<'a> Job<'a> {
             Target::Bridge(bridge, _) => Some(bridge),
             Target::Switch => None,
         }
-    }
-}
-
-/// The same for callers without a runtime. A thread of its own keeps the connection alive between calls.
-#[derive(Debug)]
-pub struct OvsNode {
-    client: OvsClient,
-    runtime: Runtime,
-}
-
-impl OvsNode {
-    /// A client with a runtime.
-    ///
-    /// # Errors
-    /// [`OvsError::Runtime`] if no thread can be started.
-    pub fn new(remote: Remote, within: Duration) -> Result<Self, OvsError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("ovsdb")
-            .enable_all()
-            .build()
-            .map_err(|source| OvsError::Runtime { source })?;
-        Ok(Self { client: OvsClient::new(remote, within), runtime })
-    }
-
-    /// As [`OvsClient::watch`]; the watch may be awaited in any runtime.
-    #[must_use]
-    pub fn watch(&self) -> Watch {
-        self.client.watch()
-    }
-
-    /// Looks at the switch.
-    pub fn observe(&mut self) -> Seen {
-        self.runtime.block_on(self.client.observe())
-    }
-
-    /// Carries out steps of one bridge.
-    ///
-    /// # Errors
-    /// As [`OvsClient::run`].
-    pub fn run(&mut self, steps: &[Step]) -> Result<(), RunError<OvsError>> {
-        self.runtime.block_on(self.client.run(steps))
-    }
-
-    /// Asks both daemons whether they are alive.
-    ///
-    /// # Errors
-    /// [`OvsError::NobodyListens`] if there is no server at all.
-    pub fn ping(&mut self) -> Result<crate::liveness::Liveness, OvsError> {
-        self.runtime.block_on(async {
-            match self.client.knock().await {
-                Knock::Nobody => {
-                    let source = std::io::ErrorKind::NotFound.into();
-                    return Err(OvsError::NobodyListens { remote: self.client.remote.clone(), source });
-                }
-                Knock::Refused(source) => {
-                    return Err(OvsError::NobodyListens { remote: self.client.remote.clone(), source });
-                }
-                Knock::Perhaps => {}
-            }
-            let directory = self
-                .client
-                .remote
-                .directory()
-                .map(ToOwned::to_owned)
-                .unwrap_or_else(|| "/run/openvswitch".into());
-            let switch = self.client.switch();
-            Ok(crate::liveness::ping(switch.session(), &directory, self.client.deadline()).await)
-        })
     }
 }

@@ -75,7 +75,7 @@ fn interface(read: &vswitch::Interface) -> Interface {
     }
 }
 
-fn mirror(read: &vswitch::Mirror) -> Mirror {
+pub(super) fn mirror(read: &vswitch::Mirror) -> Mirror {
     Mirror {
         name: read.name.clone(),
         copies: Copies {
@@ -88,5 +88,6 @@ fn mirror(read: &vswitch::Mirror) -> Mirror {
             snaplen: read.snaplen,
         },
         external_ids: read.external_ids.clone(),
+        counts: None,
     }
 }
