@@ -21,8 +21,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::path::Target;
+use super::select::Selection;
 use super::store::StoreError;
-use super::{Mood, Shared, patch};
+use super::{Mood, Shared, evict, patch};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Query = BTreeMap<String, String>;
@@ -79,7 +80,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     if request.method() == Method::GET
         && query.get("watch").is_some_and(|watch| watch == "true" || watch == "1")
     {
-        return watch(shared, target, &query);
+        return watch(shared, target, &query).unwrap_or_else(|error| refusal(&error));
     }
     let delay = *shared.delay.lock().unwrap_or_else(PoisonError::into_inner);
     if !delay.is_zero() {
@@ -91,19 +92,29 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     match change(shared, &parts.method, &target, &query, kind, &body) {
         Ok((code, object)) => json_response(code, &object),
         Err(error) => {
-            let (code, reason) = match &error {
-                StoreError::NotFound(_) => (404, "NotFound"),
-                StoreError::Exists(_) => (409, "AlreadyExists"),
-                StoreError::Conflict(_) => {
-                    shared.conflicts.fetch_add(1, Ordering::Relaxed);
-                    (409, "Conflict")
-                }
-                StoreError::Gone => (410, "Expired"),
-                StoreError::Invalid(_) => (422, "Invalid"),
-            };
-            status(code, reason, &error.to_string())
+            if matches!(error, StoreError::Conflict(_)) {
+                shared.conflicts.fetch_add(1, Ordering::Relaxed);
+            }
+            refusal(&error)
         }
     }
+}
+
+fn refusal(error: &StoreError) -> Response<Body> {
+    let (code, reason) = match error {
+        StoreError::NotFound(_) => (404, "NotFound"),
+        StoreError::Exists(_) => (409, "AlreadyExists"),
+        StoreError::Conflict(_) => (409, "Conflict"),
+        StoreError::Gone => (410, "Expired"),
+        StoreError::Invalid(_) => (422, "Invalid"),
+        StoreError::Budget(_) => (429, "TooManyRequests"),
+    };
+    let mut object = status_object(code, reason, &error.to_string());
+    if let (StoreError::Budget(cause), Some(object)) = (error, object.as_object_mut()) {
+        let causes = json!({"causes": [{"reason": "DisruptionBudget", "message": cause}]});
+        object.insert("details".to_owned(), causes);
+    }
+    json_response(code, &object)
 }
 
 fn change(
@@ -117,9 +128,13 @@ fn change(
     let parse = || serde_json::from_slice(body).map_err(|error| StoreError::Invalid(error.to_string()));
     let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
     let result = match (method.as_str(), target.name.is_empty()) {
-        ("GET", true) => Ok((200, list(&store, &selected(target, query), query))),
+        ("GET", true) => Ok((200, list(&store, target, query)?)),
         ("GET", false) => Ok((200, store.get(target)?)),
         ("POST", true) => Ok((201, store.create(target, parse()?)?)),
+        ("POST", false) if target.part == "eviction" => {
+            let ending = *shared.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok((201, evict::evict(&mut store, target, &parse()?, ending)?))
+        }
         ("PUT", false) => Ok((200, store.replace(target, parse()?)?)),
         ("PATCH", false) => {
             let apply = kind.starts_with("application/apply-patch");
@@ -134,7 +149,11 @@ fn change(
                 Ok((200, store.replace(target, object)?))
             }
         }
-        ("DELETE", false) => Ok((200, store.delete(target)?)),
+        ("DELETE", false) => {
+            let options = if body.is_empty() { Value::Null } else { parse()? };
+            let conditions = options.get("preconditions").cloned().unwrap_or_default();
+            Ok((200, store.delete_if(target, &conditions)?))
+        }
         _ => Err(StoreError::Invalid("this server does not do that".to_owned())),
     };
     let version = store.version();
@@ -146,43 +165,42 @@ fn change(
 }
 
 /// A list, in pages if the client wants so. The continue token is the number of objects that were sent.
-fn list(store: &super::Store, target: &Target, query: &Query) -> Value {
-    let objects = store.list(target);
+fn list(store: &super::Store, target: &Target, query: &Query) -> Result<Value, StoreError> {
+    let objects = store.list(target, &selection(query)?);
     let number = |key: &str| query.get(key).and_then(|text| text.parse::<usize>().ok());
     let start = number("continue").unwrap_or(0);
     let limit = number("limit").filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let page: Vec<&Value> = objects.iter().copied().skip(start).take(limit).collect();
     let sent = start + page.len();
     let more = if sent < objects.len() { sent.to_string() } else { String::new() };
-    json!({
+    Ok(json!({
         "kind": "List", "apiVersion": target.api_version(),
         "metadata": {"resourceVersion": store.version().to_string(), "continue": more},
         "items": page,
-    })
+    }))
 }
 
-/// A field selector on the name is the only one there is.
-fn selected(target: &Target, query: &Query) -> Target {
-    let name = query.get("fieldSelector").and_then(|text| text.strip_prefix("metadata.name="));
-    Target { name: name.unwrap_or(&target.name).to_owned(), ..target.clone() }
+fn selection(query: &Query) -> Result<Selection, StoreError> {
+    let text = |key: &str| query.get(key).map_or("", String::as_str);
+    Selection::parse(text("labelSelector"), text("fieldSelector"))
 }
 
-fn watch(shared: &Arc<Shared>, target: Target, query: &Query) -> Response<Body> {
+fn watch(shared: &Arc<Shared>, target: Target, query: &Query) -> Result<Response<Body>, StoreError> {
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(64);
-    let target = selected(&target, query);
+    let selection = selection(query)?;
     let from = query.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
     let seconds = query.get("timeoutSeconds").and_then(|text| text.parse().ok()).unwrap_or(300);
     let until = Instant::now() + Duration::from_secs(seconds);
     let bookmarks = query.get("allowWatchBookmarks").is_some_and(|text| text == "true");
-    tokio::spawn(send_changes(Arc::clone(shared), target, from, bookmarks, until, sender));
+    tokio::spawn(send_changes(Arc::clone(shared), (target, selection), from, bookmarks, until, sender));
     let mut response = Response::new(StreamBody::new(ReceiverStream::new(receiver)).boxed_unsync());
     response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
-    response
+    Ok(response)
 }
 
 async fn send_changes(
     shared: Arc<Shared>,
-    target: Target,
+    (target, selection): (Target, Selection),
     from: u64,
     bookmarks: bool,
     until: Instant,
@@ -196,12 +214,12 @@ async fn send_changes(
         changed.borrow_and_update();
         let (changes, newest) = {
             let store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
-            (store.since(&target, version), store.version())
+            (store.since(&target, &selection, version), store.version())
         };
         let events = match changes {
             Ok(changes) => {
                 let events =
-                    changes.into_iter().map(|change| json!({"type": change.kind, "object": change.object}));
+                    changes.into_iter().map(|(kind, object)| json!({"type": kind, "object": object}));
                 events.collect::<Vec<_>>()
             }
             Err(error) => {

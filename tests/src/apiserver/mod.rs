@@ -2,15 +2,18 @@
 //!
 //! Any resource can be stored; there are no schemas. What it does as the real one does: create, read, replace, patch
 //! (JSON patch, merge patch, and server-side apply simplified to a merge), delete, status as a separate part, list with
-//! pages and field selectors on the name, watch with bookmarks, resource versions with optimistic concurrency (409) and
-//! an expiring history (410). And it can misbehave on demand: answer with an error, stall, or be away.
+//! pages, label and field selectors, watch with bookmarks, resource versions with optimistic concurrency (409), deletion
+//! with preconditions, an expiring history (410), and evictions that disruption budgets can refuse (429). And it can
+//! misbehave on demand: answer with an error, stall, or be away.
 //!
 //! It listens on loopback, in plain HTTP.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's helper fails by panicking")]
 
+mod evict;
 mod http;
 mod patch;
 mod path;
+mod select;
 mod store;
 
 use std::net::SocketAddr;
@@ -23,8 +26,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use evict::Ending;
 pub use path::Target;
-pub use store::{Store, StoreError};
+pub use select::Selection;
+pub use store::{Change, Store, StoreError};
 
 /// How the server behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) delay: Mutex<Duration>,
     /// Writes that were refused because what they replace had changed.
     pub(crate) conflicts: AtomicUsize,
+    pub(crate) ending: Mutex<Ending>,
 }
 
 /// A running server; it ends when dropped.
@@ -85,6 +91,7 @@ impl ApiServer {
             requests: Mutex::default(),
             delay: Mutex::default(),
             conflicts: AtomicUsize::new(0),
+            ending: Mutex::default(),
         });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
         Self { address, shared, task }
@@ -175,6 +182,17 @@ impl ApiServer {
     /// Lets every request but watches wait this long.
     pub fn set_delay(&self, delay: Duration) {
         *self.shared.delay.lock().unwrap_or_else(PoisonError::into_inner) = delay;
+    }
+
+    /// Says what becomes of pods that are evicted from now on.
+    pub fn set_ending(&self, ending: Ending) {
+        *self.shared.ending.lock().unwrap_or_else(PoisonError::into_inner) = ending;
+    }
+
+    /// All changes so far of the objects at a path (a list's or an object's), with the server's time of each.
+    pub fn history(&self, path: &str) -> Vec<Change> {
+        let target = Target::parse(path).unwrap_or_else(|| panic!("{path}: no API path"));
+        self.store().history(&target)
     }
 
     /// All requests so far whose path contains `part`, as method and path with query.

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::path::Target;
+use super::select::Selection;
 
 /// Why a request cannot be done, as HTTP status and reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +26,9 @@ pub enum StoreError {
     /// 422.
     #[error("{0}")]
     Invalid(String),
+    /// 429: a disruption budget forbids an eviction.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    Budget(String),
 }
 
 /// A change, as watches see it.
@@ -37,6 +42,24 @@ pub struct Change {
     pub target: Target,
     /// The object after it, or before its deletion.
     pub object: Value,
+    /// The object before it, if there was one.
+    pub before: Option<Value>,
+    /// When it was made, by the server's clock.
+    pub at: Instant,
+}
+
+impl Change {
+    /// What a watch that selects so is told: an object that comes to match is added, one that no longer does is deleted.
+    fn seen_by(&self, selection: &Selection) -> Option<(&'static str, &Value)> {
+        let was = self.before.as_ref().is_some_and(|object| selection.matches(object));
+        let is = self.kind != "DELETED" && selection.matches(&self.object);
+        match (was, is) {
+            (false, true) => Some(("ADDED", &self.object)),
+            (true, true) => Some(("MODIFIED", &self.object)),
+            (true, false) => Some(("DELETED", &self.object)),
+            (false, false) => None,
+        }
+    }
 }
 
 /// Everything that is stored.
@@ -62,10 +85,10 @@ impl Store {
         self.history.clear();
     }
 
-    /// Objects of a resource in a namespace (empty for all) with a name (empty for all), in order.
-    pub fn list(&self, target: &Target) -> Vec<&Value> {
+    /// Objects of a resource in a namespace (empty for all) with a name (empty for all) that are selected, in order.
+    pub fn list(&self, target: &Target, selection: &Selection) -> Vec<&Value> {
         let objects = self.objects.iter().filter(|(key, _)| matches(target, key));
-        objects.map(|(_, object)| object).collect()
+        objects.map(|(_, object)| object).filter(|object| selection.matches(object)).collect()
     }
 
     /// One object.
@@ -111,8 +134,8 @@ impl Store {
     /// Stores an object whatever was there.
     pub fn put(&mut self, target: &Target, mut object: Value) -> Value {
         self.version += 1;
-        let old = self.objects.get(target);
-        let uid = old.and_then(|old| old.pointer("/metadata/uid").cloned());
+        let old = self.objects.get(target).cloned();
+        let uid = old.as_ref().and_then(|old| old.pointer("/metadata/uid").cloned());
         let uid = uid.unwrap_or_else(|| json!(format!("00000000-0000-0000-0000-{:012}", self.version)));
         if let Some(map) = object.as_object_mut() {
             map.entry("apiVersion").or_insert_with(|| target.api_version().into());
@@ -128,33 +151,61 @@ impl Store {
         }
         let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
         self.objects.insert(target.clone(), object.clone());
-        self.record(kind, target, object.clone());
+        self.record(kind, target, object.clone(), old);
         object
+    }
+
+    /// Deletes an object if it still has the UID and the resource version that are given.
+    pub fn delete_if(&mut self, target: &Target, preconditions: &Value) -> Result<Value, StoreError> {
+        let object = self.get(target)?;
+        for field in ["uid", "resourceVersion"] {
+            let wanted = preconditions.get(field).filter(|wanted| !wanted.is_null());
+            if wanted.is_some_and(|wanted| object.pointer(&format!("/metadata/{field}")) != Some(wanted)) {
+                return Err(StoreError::Conflict(target.name.clone()));
+            }
+        }
+        self.delete(target)
     }
 
     /// Deletes an object.
     pub fn delete(&mut self, target: &Target) -> Result<Value, StoreError> {
         let mut object =
             self.objects.remove(target).ok_or_else(|| StoreError::NotFound(target.name.clone()))?;
+        let before = object.clone();
         self.version += 1;
         if let Some(version) = object.pointer_mut("/metadata/resourceVersion") {
             *version = self.version.to_string().into();
         }
-        self.record("DELETED", target, object.clone());
+        self.record("DELETED", target, object.clone(), Some(before));
         Ok(object)
     }
 
-    /// Changes of the target's objects after `version`.
-    pub fn since(&self, target: &Target, version: u64) -> Result<Vec<Change>, StoreError> {
+    /// Changes of the target's objects after `version`, as kind and object.
+    pub fn since(
+        &self,
+        target: &Target,
+        selection: &Selection,
+        version: u64,
+    ) -> Result<Vec<(&'static str, Value)>, StoreError> {
         if version < self.compacted {
             return Err(StoreError::Gone);
         }
         let after = self.history.iter().filter(|change| change.version > version);
-        Ok(after.filter(|change| matches(target, &change.target)).cloned().collect())
+        let seen = after.filter(|change| matches(target, &change.target));
+        Ok(seen
+            .filter_map(|change| change.seen_by(selection))
+            .map(|(kind, object)| (kind, object.clone()))
+            .collect())
     }
 
-    fn record(&mut self, kind: &'static str, target: &Target, object: Value) {
-        self.history.push_back(Change { version: self.version, kind, target: target.clone(), object });
+    /// All changes of the target's objects since the last time that the history was forgotten.
+    pub fn history(&self, target: &Target) -> Vec<Change> {
+        self.history.iter().filter(|change| matches(target, &change.target)).cloned().collect()
+    }
+
+    fn record(&mut self, kind: &'static str, target: &Target, object: Value, before: Option<Value>) {
+        let (version, at) = (self.version, Instant::now());
+        self.history.push_back(Change { version, kind, target: target.clone(), object, before, at });
     }
 }
 
