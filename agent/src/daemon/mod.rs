@@ -2,6 +2,7 @@
 //! publishers, which tell what is ([`facts`]); each is a task of its own, so that one that is slow or away holds up nobody
 //! else. Before somebody else's traffic is disrupted, [`turn`] asks the cluster.
 
+pub mod cluster;
 pub mod facts;
 pub mod turn;
 pub mod wish;

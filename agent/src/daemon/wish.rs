@@ -22,6 +22,8 @@ pub struct Wish {
     pub pods: Option<BTreeMap<String, Pod>>,
     /// Addresses in the Node's `status.addresses`; empty without a cluster.
     pub node_addresses: BTreeSet<IpAddr>,
+    /// Addresses and ports of the API server that we speak with; empty without a cluster.
+    pub api_servers: BTreeSet<(IpAddr, u16)>,
 }
 
 /// One NodePolicy.

@@ -1,0 +1,228 @@
+//! What is wanted, as the API server says it: the NodePolicies that select the own Node, the Node itself, and its pods
+//! where a policy asks for them. What was known stays in force while the API server is away.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use kube::api::{Api, DynamicObject, PartialObjectMeta};
+use kube::runtime::utils::ResetTimerBackoff;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use portwright_core::drive::chain;
+use portwright_core::ovs::Pod;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::client::Connection;
+use super::kinds;
+use super::node::NodeView;
+use super::pace::Growing;
+use super::policy::Followed;
+use super::store::Store;
+use crate::daemon::wish::Wish;
+
+/// After so long without an error the pauses start small again.
+const CALM: Duration = Duration::from_secs(120);
+
+type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<watcher::Event<K>>> + Send>>;
+
+/// Follows the cluster.
+pub struct Source {
+    connection: Connection,
+    pauses: Growing,
+    policies: Store<Followed>,
+    nodes: Store<NodeView>,
+    /// The Node as it was seen last, also after it was deleted.
+    node: Option<Arc<NodeView>>,
+    pods: Store<Pod>,
+    pods_wanted: bool,
+    /// Lists and watches that fail.
+    failing: BTreeMap<String, String>,
+}
+
+/// Where the results go.
+#[derive(Debug)]
+pub struct Outputs {
+    /// For the loop.
+    pub wish: watch::Sender<Wish>,
+    /// For those who write to the Node; none while there is no such Node.
+    pub node: watch::Sender<Option<Arc<NodeView>>>,
+}
+
+impl Source {
+    /// A source that knows nothing yet. `pauses` lie between attempts.
+    pub fn new(connection: Connection, pauses: Growing) -> Source {
+        Source {
+            connection,
+            pauses,
+            policies: Store::default(),
+            nodes: Store::default(),
+            node: None,
+            pods: Store::default(),
+            pods_wanted: false,
+            failing: BTreeMap::new(),
+        }
+    }
+
+    /// Follows until nobody listens any more.
+    pub async fn run(mut self, outputs: Outputs) {
+        let client = self.connection.client.clone();
+        let node = self.connection.node.clone();
+        let mut health = self.connection.health.subscribe();
+        let mut policies = self.follow(kinds::policies(&client), watcher::Config::default());
+        let only = watcher::Config::default().fields(&format!("metadata.name={node}"));
+        let mut nodes = self.follow(kinds::nodes(&client), only);
+        let mut pods: Option<Events<PartialObjectMeta<DynamicObject>>> = None;
+        loop {
+            let changed = tokio::select! {
+                Some(event) = policies.next() => taken(event, "nodepolicies", |event| {
+                    self.policies.take(event, |object| (name_of(&object), Followed::read(object)))
+                }),
+                Some(event) = nodes.next() => taken(event, "nodes", |event| {
+                    self.nodes.take(event, |object| (name_of(&object), NodeView::read(&object)))
+                }),
+                Some(event) = next(&mut pods) => taken(event, "pods", |event| self.pods.take(event, pod)),
+                Ok(()) = health.changed() => true,
+                () = outputs.wish.closed() => return,
+            };
+            if !changed {
+                continue;
+            }
+            self.failing = health.borrow_and_update().clone();
+            self.settle();
+            if self.pods_wanted && pods.is_none() {
+                let only = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+                pods = Some(self.follow(kinds::pods(&client), only));
+            } else if !self.pods_wanted && pods.take().is_some() {
+                self.pods = Store::default();
+            }
+            self.tell(&outputs);
+        }
+    }
+
+    fn follow<K>(&self, api: Api<K>, only: watcher::Config) -> Events<K>
+    where
+        K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
+        Box::pin(watcher(api, only).backoff(ResetTimerBackoff::new(self.pauses, CALM)))
+    }
+
+    /// Draws the conclusions from what is known.
+    fn settle(&mut self) {
+        if let Some(node) = self.nodes.known.get(self.connection.node.as_str())
+            && self.node.as_deref() != Some(node)
+        {
+            let before = self.node.replace(Arc::new(node.clone()));
+            if before.is_some_and(|before| before.uid != node.uid) {
+                tracing::warn!(node = %self.connection.node, "the Node was made anew");
+            }
+        }
+        let pods_wanted = self.selected().any(|(_, policy)| policy.needs_pods());
+        self.pods_wanted = pods_wanted;
+    }
+
+    fn selected(&self) -> impl Iterator<Item = (&String, &Followed)> {
+        let labels = self.node.as_ref().map(|node| &node.labels);
+        self.policies
+            .known
+            .iter()
+            .filter(move |(_, policy)| labels.is_some_and(|labels| policy.selects(labels)))
+    }
+
+    fn tell(&self, outputs: &Outputs) {
+        let there = self.nodes.known.contains_key(self.connection.node.as_str());
+        let node = self.node.clone().filter(|_| there);
+        outputs.node.send_if_modified(|known| {
+            let differs = *known != node;
+            known.clone_from(&node);
+            differs
+        });
+        // A mirror by pods cannot be judged without pods; if they cannot be listed, everything else must not wait for them.
+        let waits =
+            self.pods_wanted && !self.pods.synced && !self.failing.keys().any(|path| path.ends_with("/pods"));
+        let synced = self.policies.synced && self.node.is_some() && !waits;
+        let trouble = self.trouble();
+        outputs.wish.send_if_modified(|known| {
+            if !synced {
+                // What was known, or nothing at all, stays.
+                let differs = known.trouble != trouble;
+                known.trouble = trouble;
+                return differs;
+            }
+            let fresh = self.wish(trouble);
+            let differs = *known != fresh;
+            *known = fresh;
+            differs
+        });
+    }
+
+    fn wish(&self, trouble: Option<String>) -> Wish {
+        Wish {
+            synced: true,
+            policies: self.selected().map(|(name, policy)| (name.clone(), policy.policy.clone())).collect(),
+            trouble,
+            pods: self.pods.synced.then(|| self.pods.known.clone()),
+            node_addresses: self.node.as_ref().map(|node| node.addresses.clone()).unwrap_or_default(),
+            api_servers: self.connection.api_servers.clone(),
+        }
+    }
+
+    /// What is wrong with the cluster as a source.
+    fn trouble(&self) -> Option<String> {
+        let watched = |path: &str| {
+            path.ends_with("/nodepolicies") || path.ends_with("/nodes") || path.ends_with("/pods")
+        };
+        let failing = self.failing.iter().filter(|(path, _)| watched(path));
+        let mut parts: Vec<String> = failing
+            .map(|(path, why)| {
+                let resource = path.rsplit('/').next().unwrap_or_default();
+                format!("the API server cannot be asked for {resource}: {why}")
+            })
+            .collect();
+        if self.nodes.synced && !self.nodes.known.contains_key(self.connection.node.as_str()) {
+            parts.push(format!(
+                "there is no Node `{}`; check --node-name and NODE_NAME, unless it is about to be made",
+                self.connection.node
+            ));
+        }
+        Some(parts.join("; ")).filter(|text| !text.is_empty())
+    }
+}
+
+/// Takes an event in. Failures are told as [`Wish::trouble`]; the log gets the detail for who looks for it.
+fn taken<K>(
+    event: watcher::Result<watcher::Event<K>>,
+    what: &'static str,
+    take: impl FnOnce(watcher::Event<K>) -> bool,
+) -> bool {
+    match event {
+        Ok(event) => take(event),
+        Err(error) => {
+            tracing::debug!(what, error = chain(&error), "following is interrupted");
+            false
+        }
+    }
+}
+
+/// The next event of a stream that may not be there, which then has none for ever.
+async fn next<K>(events: &mut Option<Events<K>>) -> Option<watcher::Result<watcher::Event<K>>> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn name_of(object: &DynamicObject) -> String {
+    object.metadata.name.clone().unwrap_or_default()
+}
+
+fn pod(object: PartialObjectMeta<DynamicObject>) -> (String, Pod) {
+    let metadata = object.metadata;
+    let pod = Pod {
+        namespace: metadata.namespace.unwrap_or_default(),
+        labels: metadata.labels.unwrap_or_default(),
+    };
+    (metadata.uid.unwrap_or_default(), pod)
+}
