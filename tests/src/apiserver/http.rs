@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::path::Target;
 use super::select::Selection;
 use super::store::StoreError;
-use super::{Mood, Shared, evict, patch};
+use super::{Mood, Shared, evict, meta, patch};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Query = BTreeMap<String, String>;
@@ -77,10 +77,12 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     if mood == Mood::Blind && target.name.is_empty() {
         shared.mood.subscribe().wait_for(|mood| *mood != Mood::Blind).await.ok();
     }
+    let accept = request.headers().get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let metadata_only = meta::wanted(accept);
     if request.method() == Method::GET
         && query.get("watch").is_some_and(|watch| watch == "true" || watch == "1")
     {
-        return watch(shared, target, &query).unwrap_or_else(|error| refusal(&error));
+        return watch(shared, target, &query, metadata_only).unwrap_or_else(|error| refusal(&error));
     }
     let delay = *shared.delay.lock().unwrap_or_else(PoisonError::into_inner);
     if !delay.is_zero() {
@@ -90,6 +92,10 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let kind = parts.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match change(shared, &parts.method, &target, &query, kind, &body) {
+        Ok((code, object)) if metadata_only && object.get("items").is_some() => {
+            json_response(code, &meta::only_list(&object))
+        }
+        Ok((code, object)) if metadata_only => json_response(code, &meta::only(&object)),
         Ok((code, object)) => json_response(code, &object),
         Err(error) => {
             if matches!(error, StoreError::Conflict(_)) {
@@ -105,6 +111,7 @@ fn refusal(error: &StoreError) -> Response<Body> {
         StoreError::NotFound(_) => (404, "NotFound"),
         StoreError::Exists(_) => (409, "AlreadyExists"),
         StoreError::Conflict(_) => (409, "Conflict"),
+        StoreError::Owned(_) => (409, "Conflict"),
         StoreError::Gone => (410, "Expired"),
         StoreError::Invalid(_) => (422, "Invalid"),
         StoreError::Budget(_) => (429, "TooManyRequests"),
@@ -135,19 +142,15 @@ fn change(
             let ending = *shared.ending.lock().unwrap_or_else(PoisonError::into_inner);
             Ok((201, evict::evict(&mut store, target, &parse()?, ending)?))
         }
-        ("PUT", false) => Ok((200, store.replace(target, parse()?)?)),
+        ("PUT", false) => Ok((200, store.replace_as(target, manager(query), parse()?)?)),
+        ("PATCH", false) if kind.starts_with("application/apply-patch") => {
+            let force = query.get("force").is_some_and(|force| force == "true");
+            store.apply(target, manager(query), force, &parse()?)
+        }
         ("PATCH", false) => {
-            let apply = kind.starts_with("application/apply-patch");
-            let mut object = match store.get(target) {
-                Err(StoreError::NotFound(_)) if apply => json!({}),
-                found => found?,
-            };
+            let mut object = store.get(target)?;
             patch::apply(kind, &mut object, body)?;
-            if object.get("metadata").is_none() || store.get(target).is_err() {
-                Ok((201, store.put(target, object)))
-            } else {
-                Ok((200, store.replace(target, object)?))
-            }
+            Ok((200, store.replace_as(target, manager(query), object)?))
         }
         ("DELETE", false) => {
             let options = if body.is_empty() { Value::Null } else { parse()? };
@@ -162,6 +165,11 @@ fn change(
         shared.changed.send_replace(version);
     }
     result
+}
+
+/// Who writes.
+fn manager(query: &Query) -> &str {
+    query.get("fieldManager").map_or("", String::as_str)
 }
 
 /// A list, in pages if the client wants so. The continue token is the number of objects that were sent.
@@ -185,22 +193,35 @@ fn selection(query: &Query) -> Result<Selection, StoreError> {
     Selection::parse(text("labelSelector"), text("fieldSelector"))
 }
 
-fn watch(shared: &Arc<Shared>, target: Target, query: &Query) -> Result<Response<Body>, StoreError> {
+fn watch(
+    shared: &Arc<Shared>,
+    target: Target,
+    query: &Query,
+    metadata_only: bool,
+) -> Result<Response<Body>, StoreError> {
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(64);
     let selection = selection(query)?;
     let from = query.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
     let seconds = query.get("timeoutSeconds").and_then(|text| text.parse().ok()).unwrap_or(300);
     let until = Instant::now() + Duration::from_secs(seconds);
     let bookmarks = query.get("allowWatchBookmarks").is_some_and(|text| text == "true");
-    tokio::spawn(send_changes(Arc::clone(shared), (target, selection), from, bookmarks, until, sender));
+    let wanted = Wanted { target, selection, metadata_only };
+    tokio::spawn(send_changes(Arc::clone(shared), wanted, from, bookmarks, until, sender));
     let mut response = Response::new(StreamBody::new(ReceiverStream::new(receiver)).boxed_unsync());
     response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
+/// What a watch is about.
+struct Wanted {
+    target: Target,
+    selection: Selection,
+    metadata_only: bool,
+}
+
 async fn send_changes(
     shared: Arc<Shared>,
-    (target, selection): (Target, Selection),
+    wanted: Wanted,
     from: u64,
     bookmarks: bool,
     until: Instant,
@@ -214,12 +235,13 @@ async fn send_changes(
         changed.borrow_and_update();
         let (changes, newest) = {
             let store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
-            (store.since(&target, &selection, version), store.version())
+            (store.since(&wanted.target, &wanted.selection, version), store.version())
         };
         let events = match changes {
             Ok(changes) => {
+                let shown = |object| if wanted.metadata_only { meta::only(&object) } else { object };
                 let events =
-                    changes.into_iter().map(|(kind, object)| json!({"type": kind, "object": object}));
+                    changes.into_iter().map(|(kind, object)| json!({"type": kind, "object": shown(object)}));
                 events.collect::<Vec<_>>()
             }
             Err(error) => {
@@ -241,7 +263,7 @@ async fn send_changes(
             () = sender.closed() => return,
             () = sleep_until(until) => return,
             () = sleep_until(Instant::now() + BOOKMARK), if bookmarks => {
-                let object = json!({"kind": "Bookmark", "apiVersion": target.api_version(), "metadata": {"resourceVersion": version.to_string()}});
+                let object = json!({"kind": "Bookmark", "apiVersion": wanted.target.api_version(), "metadata": {"resourceVersion": version.to_string()}});
                 if sender.send(Ok(frame(&json!({"type": "BOOKMARK", "object": object})))).await.is_err() {
                     return;
                 }

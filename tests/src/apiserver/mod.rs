@@ -1,16 +1,23 @@
 //! A small API server for tests: the part of the Kubernetes API that clients lean on.
 //!
-//! Any resource can be stored; there are no schemas. What it does as the real one does: create, read, replace, patch
-//! (JSON patch, merge patch, and server-side apply simplified to a merge), delete, status as a separate part, list with
-//! pages, label and field selectors, watch with bookmarks, resource versions with optimistic concurrency (409), deletion
-//! with preconditions, an expiring history (410), and evictions that disruption budgets can refuse (429). And it can
-//! misbehave on demand: answer with an error, stall, or be away.
+//! Any resource can be stored. What it does as the real one does: create, read, replace, patch (JSON patch, merge patch),
+//! server-side apply with owners of fields, conflicts and force, delete with preconditions, status as a separate part,
+//! lists with pages, label and field selectors, lists and watches of metadata only, watches with bookmarks, resource
+//! versions with optimistic concurrency (409), an expiring history (410), and evictions that disruption budgets can
+//! refuse (429). And it can misbehave on demand: answer with an error, stall, or be away.
+//!
+//! What it does not imitate: schemas, defaults, admission and who may do what (RBAC); `metadata.generation` and
+//! `creationTimestamp`; `managedFields`; lists with keys in applied configurations (every list is atomic); pages of one
+//! moment (a page shows what is there when it is asked for); garbage collection by owner; finalizers; strategic merge
+//! patches; priority and fairness.
 //!
 //! It listens on loopback, in plain HTTP.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's helper fails by panicking")]
 
+mod apply;
 mod evict;
 mod http;
+mod meta;
 mod patch;
 mod path;
 mod select;

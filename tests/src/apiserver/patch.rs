@@ -14,7 +14,6 @@ pub(super) fn apply(kind: &str, object: &mut Value, body: &[u8]) -> Result<(), S
             invalid(&error)
         });
     }
-    // Applied documents are JSON, which is YAML; owners of fields are not tracked, so lists are replaced whole.
     let patch: Value = serde_json::from_slice(body).map_err(|error| invalid(&error))?;
     json_patch::merge(object, &patch);
     Ok(())

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::apply::Owners;
 use super::path::Target;
 use super::select::Selection;
 
@@ -20,6 +21,9 @@ pub enum StoreError {
     /// 409, because it has changed.
     #[error("{0} has been modified; the resource version is not the newest")]
     Conflict(String),
+    /// 409, because others own fields that an apply would change.
+    #[error("Apply failed with 1 conflict: {0}")]
+    Owned(String),
     /// 410.
     #[error("too old resource version")]
     Gone,
@@ -69,7 +73,12 @@ pub struct Store {
     compacted: u64,
     objects: BTreeMap<Target, Value>,
     history: VecDeque<Change>,
+    owners: Owners,
 }
+
+/// Kinds whose status only writes to the status part change.
+const STATUS_APART: [&str; 4] =
+    ["/v1/nodes", "/v1/pods", "policy/v1/poddisruptionbudgets", "portwright.dev/v1alpha1/nodepolicies"];
 
 impl Store {
     /// The newest version.
@@ -95,6 +104,52 @@ impl Store {
     pub fn get(&self, target: &Target) -> Result<Value, StoreError> {
         let key = Target { part: String::new(), ..target.clone() };
         self.objects.get(&key).cloned().ok_or_else(|| StoreError::NotFound(target.name.clone()))
+    }
+
+    /// Merges what a manager applies into an object, which is made if it is not there. Returns the HTTP status too.
+    pub fn apply(
+        &mut self,
+        target: &Target,
+        manager: &str,
+        force: bool,
+        applied: &Value,
+    ) -> Result<(u16, Value), StoreError> {
+        let uid = applied.pointer("/metadata/uid").filter(|uid| !uid.is_null());
+        let found = match self.get(target) {
+            Err(StoreError::NotFound(_)) if uid.is_none() && target.part.is_empty() => None,
+            found => Some(found?),
+        };
+        if uid.is_some() && uid != found.as_ref().and_then(|found| found.pointer("/metadata/uid")) {
+            return Err(StoreError::Conflict(target.name.clone()));
+        }
+        let applied = allowed(target, applied);
+        let mut object = found.clone().unwrap_or_else(|| json!({"kind": applied.get("kind")}));
+        self.owners.apply(target, manager, force, &mut object, &applied)?;
+        match found {
+            Some(found) if found == object => Ok((200, found)),
+            Some(_) => Ok((200, self.replace(target, object)?)),
+            None => Ok((201, self.put(target, object))),
+        }
+    }
+
+    /// As [`Store::replace`], noting who it was and leaving alone what the target's part may not change. A write that
+    /// changes nothing makes no version.
+    pub fn replace_as(
+        &mut self,
+        target: &Target,
+        manager: &str,
+        mut object: Value,
+    ) -> Result<Value, StoreError> {
+        let before = self.get(target)?;
+        if target.part.is_empty() && STATUS_APART.contains(&target.resource.as_str()) {
+            copy_status(&before, &mut object);
+        }
+        if object == before {
+            return Ok(before);
+        }
+        let after = self.replace(target, object)?;
+        self.owners.wrote(target, manager, &before, &after);
+        Ok(after)
     }
 
     /// Creates an object.
@@ -172,6 +227,7 @@ impl Store {
         let mut object =
             self.objects.remove(target).ok_or_else(|| StoreError::NotFound(target.name.clone()))?;
         let before = object.clone();
+        self.owners.forget(target);
         self.version += 1;
         if let Some(version) = object.pointer_mut("/metadata/resourceVersion") {
             *version = self.version.to_string().into();
@@ -206,6 +262,28 @@ impl Store {
     fn record(&mut self, kind: &'static str, target: &Target, object: Value, before: Option<Value>) {
         let (version, at) = (self.version, Instant::now());
         self.history.push_back(Change { version, kind, target: target.clone(), object, before, at });
+    }
+}
+
+/// The part of an applied configuration that a write to the target may change.
+fn allowed(target: &Target, applied: &Value) -> Value {
+    let mut applied = applied.clone();
+    if let Some(map) = applied.as_object_mut() {
+        if target.part == "status" {
+            map.retain(|field, _| field == "status");
+        } else if STATUS_APART.contains(&target.resource.as_str()) {
+            map.remove("status");
+        }
+    }
+    applied
+}
+
+fn copy_status(from: &Value, to: &mut Value) {
+    if let Some(map) = to.as_object_mut() {
+        match from.get("status") {
+            Some(status) => map.insert("status".to_owned(), status.clone()),
+            None => map.remove("status"),
+        };
     }
 }
 
