@@ -122,7 +122,7 @@ fn leaves(value: &Value, path: &mut Field, found: &mut BTreeMap<Field, Value>) {
         }
         // Null in an applied configuration is as good as not there.
         Value::Null => {}
-        value => {
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
             found.insert(path.clone(), value.clone());
         }
     }
