@@ -77,6 +77,17 @@ impl Metrics {
         registry.register("pool_allocate_seconds", help, self.allocate.clone());
     }
 
+    /// Shows a pool's counters with 0 before anything was counted: a first failure is then an increase.
+    pub fn begin(&self, resource: &ResourceName) {
+        for gauge in [&self.devices, &self.healthy, &self.allocated, &self.contact] {
+            drop(gauge.get_or_create(&of(resource)));
+        }
+        for counter in [&self.registrations, &self.failed_registrations, &self.failed_allocations] {
+            drop(counter.get_or_create(&of(resource)));
+        }
+        drop(self.allocate.get_or_create(&of(resource)));
+    }
+
     pub(crate) fn size(&self, resource: &ResourceName, devices: usize, healthy: usize) {
         self.devices.get_or_create(&of(resource)).set(count(devices));
         self.healthy.get_or_create(&of(resource)).set(count(healthy));

@@ -206,6 +206,7 @@ impl Plugin {
                 None if pool.devices.is_empty() => {}
                 None => {
                     tracing::info!(%resource, devices = pool.devices.len(), "the pool is served");
+                    self.context.metrics.begin(&resource);
                     let endpoint = Endpoint::start(Arc::clone(&self.context), pool);
                     self.endpoints.insert(resource, endpoint);
                 }

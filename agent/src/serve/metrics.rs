@@ -15,10 +15,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::daemon::facts::{Cause, Facts, PolicyFact, Run};
 use crate::daemon::turn::Turn;
+use crate::serve::vf_metrics::VfMetrics;
 
 /// Bounds of a round's duration in seconds: a look at a small node takes milliseconds, one at 1,024 VFs some tens.
 const ROUND_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -94,6 +96,20 @@ struct Seen {
     run: Option<Arc<Run>>,
 }
 
+/// The daemon's registry: the loop's metrics, those of the pools and, if they are wanted, counters of VFs.
+pub fn registry(
+    pools: &portwright_device_plugin::metrics::Metrics,
+    vfs: Option<VfMetrics>,
+) -> (Registry, DaemonMetrics) {
+    let mut registry = Registry::with_prefix("portwright");
+    let metrics = DaemonMetrics::new(&mut registry);
+    pools.register(&mut registry);
+    if let Some(vfs) = vfs {
+        registry.register_collector(Box::new(vfs));
+    }
+    (registry, metrics)
+}
+
 impl DaemonMetrics {
     /// Puts them into a registry that prefixes `portwright_`.
     pub fn new(registry: &mut Registry) -> DaemonMetrics {
@@ -125,6 +141,8 @@ impl DaemonMetrics {
             seen: Arc::default(),
         };
         metrics.register(registry);
+        // Every reason and state is shown from the beginning, so that an alert has something to compare with.
+        metrics.observe(&Facts::default());
         metrics
     }
 
@@ -141,9 +159,8 @@ impl DaemonMetrics {
         for (name, help, gauge) in self.gauges() {
             registry.register(name, help, gauge.clone());
         }
-        let build: Gauges<Build> = Family::default();
-        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("build", "1 for the version that runs", build);
+        let build = Info::new(Build { version: env!("CARGO_PKG_VERSION") });
+        registry.register("build", "The version that runs", build);
     }
 
     fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 17] {
