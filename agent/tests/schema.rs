@@ -71,7 +71,8 @@ fn everything() -> Value {
                     "lacp": "active", "qos": {"type": "linux-htb", "otherConfig": {"max-rate": "1"}}, "fakeBridge": false,
                     "externalIds": {"owner": "x"}, "goneFor": 3}],
                 "mirrors": [{"name": "tap", "all": false, "sources": ["a"], "destinations": ["b"], "vlans": [10],
-                    "outputPort": "mon0", "outputVlan": 9, "snaplen": 128, "externalIds": {"owner": "x"}}]}]},
+                    "outputPort": "mon0", "outputVlan": 9, "snaplen": 128, "externalIds": {"owner": "x"},
+                    "counts": {"copied": 5, "copiedBytes": 700, "offered": 6, "outputUp": true}}]}]},
         "problems": [{"object": "0000:3b:00.0/vf/0", "reason": "x"}],
     })
 }
