@@ -109,11 +109,11 @@ pub async fn run(
                         continue;
                     };
                     match connection.post(body.clone()).await {
-                        Ok(_) => took.push(asked.elapsed()),
+                        Ok(_) => {
+                            took.push(asked.elapsed());
+                            kept = Some(connection).filter(|_| !fresh);
+                        }
                         Err(_) => failed += 1,
-                    }
-                    if !fresh {
-                        kept = Some(connection);
                     }
                 }
                 (took, failed)
