@@ -68,6 +68,11 @@ fn the_deployment_starts_and_stops_as_it_should() {
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
     assert_eq!(&one("Service")["spec"]["selector"], labels);
     assert_eq!(&one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"], labels);
+    let spread = pod["topologySpreadConstraints"].as_array().unwrap();
+    let hosts = spread.iter().find(|one| one["topologyKey"] == "kubernetes.io/hostname").unwrap();
+    assert_eq!(hosts["whenUnsatisfiable"], "DoNotSchedule", "replicas are on different nodes");
+    assert_eq!(&hosts["labelSelector"]["matchLabels"], labels);
+    assert!(one("PodDisruptionBudget")["spec"]["minAvailable"].as_u64().unwrap() >= 1);
     assert_eq!(&one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"], labels);
 }
 

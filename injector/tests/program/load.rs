@@ -17,7 +17,7 @@ use crate::rig::SERVER_NAME;
 const NETWORKS: &str = r#"{"kind":"List","apiVersion":"k8s.cni.cncf.io/v1","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"namespace":"default","name":"foo-network","annotations":{"k8s.v1.cni.cncf.io/resourceName":"example.com/foo"}}}]}"#;
 const NOTHING: &str = r#"{"kind":"List","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
 
-const REVIEW: &str = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","kind":{"group":"","version":"v1","kind":"Pod"},"namespace":"default","operation":"CREATE","object":{"metadata":{"generateName":"p-","annotations":{"k8s.v1.cni.cncf.io/networks":"foo-network"}},"spec":{"containers":[{"name":"test","image":"x"}]}}}}"#;
+pub const REVIEW: &str = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","kind":{"group":"","version":"v1","kind":"Pod"},"namespace":"default","operation":"CREATE","object":{"metadata":{"generateName":"p-","annotations":{"k8s.v1.cni.cncf.io/networks":"foo-network"}},"spec":{"containers":[{"name":"test","image":"x"}]}}}}"#;
 
 /// Starts an API server's lists on a free port; it ends with the process.
 pub fn lists() -> u16 {
@@ -77,11 +77,21 @@ impl Connection {
 
     /// Has the pod patched; whether the injector asks for another connection next time.
     pub fn review(&mut self) -> std::io::Result<bool> {
-        let length = REVIEW.len();
-        let request = format!(
-            "POST /mutate?timeout=5s HTTP/1.1\r\nhost: {SERVER_NAME}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{REVIEW}"
+        let (status, closing, body) = self.post(REVIEW.as_bytes())?;
+        if status == 200 && body.contains("\"patch\":") {
+            Ok(closing)
+        } else {
+            Err(std::io::Error::other(format!("{status} {body}")))
+        }
+    }
+
+    /// Posts a body: the status, whether the connection ends, and the answer's text.
+    pub fn post(&mut self, body: &[u8]) -> std::io::Result<(u16, bool, String)> {
+        let length = body.len();
+        let head = format!(
+            "POST /mutate?timeout=5s HTTP/1.1\r\nhost: {SERVER_NAME}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
         );
-        self.0.get_mut().write_all(request.as_bytes())?;
+        self.0.get_mut().write_all(&[head.as_bytes(), body].concat())?;
         let (mut first, mut closing, mut length) = (String::new(), false, 0);
         self.0.read_line(&mut first)?;
         loop {
@@ -97,11 +107,7 @@ impl Connection {
         }
         let mut body = vec![0; length];
         self.0.read_exact(&mut body)?;
-        let body = String::from_utf8(body).unwrap();
-        if first.starts_with("HTTP/1.1 200 ") && body.contains("\"patch\":") {
-            Ok(closing)
-        } else {
-            Err(std::io::Error::other(format!("{first}{body}")))
-        }
+        let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        Ok((status, closing, String::from_utf8(body).unwrap()))
     }
 }
