@@ -29,7 +29,7 @@ pub(crate) fn run(only: &[String], peer: Option<&Path>) -> Result<bool> {
         let mut bench = sys::cargo()?;
         bench.args(["bench", "--quiet", "-p", &package, "--bench", &name]);
         if (package.as_str(), name.as_str()) == ("portwright", "binary") {
-            bench.env("PORTWRIGHT_BINARY", release_binary()?);
+            bench.env("PORTWRIGHT_BINARY", release_binaries(&["portwright"])?.join("portwright"));
         }
         if let Some(peer) =
             peer.filter(|_| (package.as_str(), name.as_str()) == ("portwright-tests", "injector"))
@@ -70,23 +70,18 @@ fn long_tests() -> Result<bool> {
     Ok(good)
 }
 
-/// Builds the binary as it ships: static, with fat LTO. A target of its own keeps the flag away from build scripts.
-fn release_binary() -> Result<std::path::PathBuf> {
+/// Builds programs as they ship: static, with fat LTO. A target of its own keeps the flag away from build scripts. The
+/// folder that holds them.
+pub(crate) fn release_binaries(packages: &[&str]) -> Result<std::path::PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let mut build = sys::cargo()?;
-    build.args([
-        "build",
-        "--quiet",
-        "--release",
-        "--target",
-        TARGET,
-        "-p",
-        "portwright",
-        "--bin",
-        "portwright",
-    ]);
+    build.args(["build", "--quiet", "--release", "--target", TARGET]);
+    for package in packages {
+        // A package and its program have the same name.
+        build.args(["-p", package, "--bin", package]);
+    }
     sys::run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    Ok(sys::target()?.join(TARGET).join("release/portwright"))
+    Ok(sys::target()?.join(TARGET).join("release"))
 }
 
 /// (package, name) of every bench target of the workspace.

@@ -1,6 +1,7 @@
 //! The command line of `cargo xtask`.
 
-use crate::{bench, codegen, demo, lab, setup, suite, tidy};
+use crate::image::ImageArgs;
+use crate::{bench, codegen, demo, image, lab, setup, suite, tidy};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ enum Verb {
         #[arg(long, value_name = "BINARY")]
         peer: Option<std::path::PathBuf>,
     },
+    /// Write the container image as an OCI layout, without a container engine.
+    Image(ImageArgs),
     /// What the build server does: the same as `test`.
     Ci,
 }
@@ -81,6 +84,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Verb::Lab(args) => lab::run(&args)?.failed == 0,
         Verb::Codegen { check } => codegen::run(check)?,
         Verb::Tidy => tidy::run()?,
+        Verb::Image(args) => image::run(&args)?,
         Verb::Bench { only, peer } => bench::run(&only, peer.as_deref())?,
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })

@@ -1,4 +1,4 @@
-//! What is done to the project rather than by it: set-up, demo, test, lab, codegen, tidy, bench and ci.
+//! What is done to the project rather than by it: set-up, demo, test, lab, codegen, tidy, bench, image and ci.
 //!
 //! Each verb is one module. Everything that touches the machine goes through [`sys`], so that the modules read as
 //! what they decide.
@@ -9,6 +9,7 @@ mod cli;
 mod codegen;
 mod codegen_proto;
 mod demo;
+mod image;
 mod lab;
 mod setup;
 mod suite;
