@@ -5,6 +5,7 @@
 //! Pure on purpose: no runtime, no files, no clock, no logger. Everything here is a function of its arguments, so
 //! that every decision can be tested as data and shown to an operator before anything happens.
 
+pub mod affected;
 pub mod blocked;
 pub mod desired;
 pub mod drive;

@@ -146,9 +146,9 @@ impl PfPlanner<'_> {
                     disruption,
                     users: Vec::new(),
                 };
-                match gate(self.document.disruption, request, &mut findings.notes) {
+                match gate(self.permit(), request, &mut findings.notes) {
                     Ok(force) => findings.step(object, change(Some(value), wanted), disruption, force),
-                    Err(mut obstacles) => findings.blocked.append(&mut obstacles),
+                    Err(refusal) => findings.refused(refusal),
                 }
             }
             Present::Is(Fact::Absent(Absence::Unknown)) => findings.unknown(object, what),

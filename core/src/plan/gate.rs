@@ -1,11 +1,51 @@
 //! What a policy may disrupt.
 
+use std::collections::BTreeMap;
+
+use super::{Findings, Held};
+use crate::affected::evictable;
 use crate::blocked::{Blocked, Reason};
 use crate::desired::DisruptionPolicy;
 use crate::id::{Object, VfRef};
+use crate::ovs::Pod;
 use crate::range::IndexSet;
 use crate::step::Disruption;
 use crate::usage::Use;
+
+/// Who decides, and what can be done about users.
+#[derive(Clone, Copy)]
+pub(super) struct Permit<'a> {
+    /// What the policy lets be disrupted.
+    pub(super) policy: DisruptionPolicy,
+    /// Whether pods can be evicted.
+    pub(super) cluster: bool,
+    /// The pods of this node, if anybody knows them.
+    pub(super) pods: Option<&'a BTreeMap<String, Pod>>,
+}
+
+/// Why a change is not let through.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The obstacles.
+    pub(super) blocked: Vec<Blocked>,
+    /// What they wait for, if it is for users of VFs.
+    pub(super) held: Option<Held>,
+}
+
+impl Refusal {
+    /// An obstacle that no user of a VF is to blame for.
+    pub(super) fn of(blocked: Blocked) -> Refusal {
+        Refusal { blocked: vec![blocked], held: None }
+    }
+}
+
+impl Findings {
+    /// Takes over what is in the way.
+    pub(super) fn refused(&mut self, mut refusal: Refusal) {
+        self.blocked.append(&mut refusal.blocked);
+        self.held.extend(refusal.held);
+    }
+}
 
 /// A change that may disrupt somebody.
 pub(super) struct Request<'a> {
@@ -25,10 +65,11 @@ pub(super) struct Request<'a> {
 
 /// Lets a change through (the answer says whether by force, and the notes from whom), or says what is in the way.
 pub(super) fn gate(
-    policy: DisruptionPolicy,
+    permit: Permit<'_>,
     request: Request<'_>,
     notes: &mut Vec<String>,
-) -> Result<bool, Vec<Blocked>> {
+) -> Result<bool, Refusal> {
+    let policy = permit.policy;
     let Request { object, what, consequence, alternative, disruption, users } = request;
     if policy == DisruptionPolicy::Never && disruption != Disruption::None {
         let who = match disruption {
@@ -37,12 +78,12 @@ pub(super) fn gate(
             Disruption::Bridge => "this bridge",
             Disruption::NodePath => "the node",
         };
-        return Err(vec![Blocked::new(
+        return Err(Refusal::of(Blocked::new(
             object,
             Reason::NeedsDisruption,
             format!("{what} disrupts traffic of {who}, and the policy says `disruption: Never`"),
             "set `disruption: WhenIdle` for a time in which it may be done",
-        )]);
+        )));
     }
     if users.is_empty() {
         return Ok(false);
@@ -56,18 +97,19 @@ pub(super) fn gate(
         }));
         return Ok(true);
     }
+    let waits_for = Held { object: object.clone(), vfs: held.iter().map(|(vf, _)| *vf).collect() };
     let unseen = |uses: &[Use]| uses.iter().all(|held| matches!(held, Use::Unseen { .. }));
     let (hidden, seen): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, uses)| unseen(uses));
     let mut obstacles: Vec<Blocked> = seen
         .into_iter()
-        .map(|(vf, uses)| obstacle(policy, &object, what, consequence, &alternative, &name(&[*vf]), uses))
+        .map(|(vf, uses)| obstacle(permit, &object, what, consequence, &alternative, &name(&[*vf]), uses))
         .collect();
     // What hides one VF's users hides all: said once.
     if let Some((_, uses)) = hidden.first() {
         let vfs: Vec<VfRef> = hidden.iter().map(|(vf, _)| *vf).collect();
-        obstacles.push(obstacle(policy, &object, what, consequence, &alternative, &name(&vfs), uses));
+        obstacles.push(obstacle(permit, &object, what, consequence, &alternative, &name(&vfs), uses));
     }
-    Err(obstacles)
+    Err(Refusal { blocked: obstacles, held: Some(waits_for) })
 }
 
 fn name(vfs: &[VfRef]) -> String {
@@ -84,7 +126,7 @@ fn all_uses(uses: &[Use]) -> String {
 
 /// One VF in use, or several whose users are hidden.
 fn obstacle(
-    policy: DisruptionPolicy,
+    permit: Permit<'_>,
     object: &Object,
     what: &str,
     consequence: &str,
@@ -92,14 +134,14 @@ fn obstacle(
     vf: &str,
     uses: &[Use],
 ) -> Blocked {
-    let evictable = uses.iter().all(Use::yields_to_force);
+    let evicts = permit.policy == DisruptionPolicy::Evict;
     let found = all_uses(uses);
     let mut hint = uses.first().map(Use::hint).unwrap_or_default();
     if let Some(alternative) = alternative {
         hint = format!("{hint}, or {alternative}");
     }
     let message = format!("{vf} {found}; {what} would {consequence}");
-    if policy == DisruptionPolicy::Evict && evictable {
+    if evicts && !permit.cluster && uses.iter().all(Use::yields_to_force) {
         let hint = format!("run the daemon with --kube, or {hint}");
         return Blocked::new(
             object.clone(),
@@ -108,5 +150,14 @@ fn obstacle(
             hint,
         );
     }
-    Blocked::new(object.clone(), Reason::VfInUse, message, hint)
+    match evictable(uses, permit.pods).filter(|_| evicts && permit.cluster) {
+        Some(pods) => {
+            let names: Vec<String> = pods.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+            let (noun, is) = if names.len() == 1 { ("pod", "is") } else { ("pods", "are") };
+            let message = format!("{message}; waits until {noun} {} {is} evicted", names.join(" and "));
+            let hint = "eviction begins when it is this node's turn, and respects disruption budgets; drain the pod yourself to be faster";
+            Blocked::new(object.clone(), Reason::VfInUse, message, hint)
+        }
+        None => Blocked::new(object.clone(), Reason::VfInUse, message, hint),
+    }
 }

@@ -70,9 +70,9 @@ impl PfPlanner<'_> {
                 disruption: Disruption::None,
                 users: users.collect(),
             };
-            match gate(self.document.disruption, request, &mut own.notes) {
+            match gate(self.permit(), request, &mut own.notes) {
                 Ok(force) => return Some((Change::SetPfMtu { from: current, to: target }, force)),
-                Err(mut obstacles) => own.blocked.append(&mut obstacles),
+                Err(refusal) => own.refused(refusal),
             }
         }
         None

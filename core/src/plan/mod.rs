@@ -17,11 +17,14 @@ mod remake;
 pub mod text;
 mod vf;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{Desired, Document, NicEntry};
-use crate::id::{Object, PciAddress};
+use crate::id::{Object, PciAddress, VfRef};
 use crate::management::{ManagementPath, management_path};
 use crate::observed::{Observed, Pf};
+use crate::ovs::Pod;
 use crate::profile::Profiles;
 use crate::step::{Change, Disruption, Step};
 use crate::udev_rule;
@@ -37,6 +40,8 @@ pub struct Plan {
     pub unknown: Vec<Unknown>,
     /// What the plan looked at, with how it is called in text.
     pub subjects: Vec<Subject>,
+    /// What obstacles wait for.
+    pub held: Vec<Held>,
 }
 
 impl Plan {
@@ -44,6 +49,15 @@ impl Plan {
     pub fn in_sync(&self) -> bool {
         self.steps.is_empty() && self.blocked.is_empty() && self.unknown.is_empty()
     }
+}
+
+/// VFs whose users keep something from being done. The obstacles on the same object say it in words.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// What would be changed: a PF, or a VF.
+    pub object: Object,
+    /// The VFs in use that it would touch, those left out that the policy takes by force.
+    pub vfs: BTreeSet<VfRef>,
 }
 
 /// A wish whose present value is unknown.
@@ -75,6 +89,7 @@ struct Findings {
     blocked: Vec<Blocked>,
     unknown: Vec<Unknown>,
     notes: Vec<String>,
+    held: Vec<Held>,
 }
 
 impl Findings {
@@ -93,6 +108,10 @@ struct Context<'a> {
     management: ManagementPath,
     /// A PF on which a write has not returned: it holds a lock that all SR-IOV writes of the node need.
     stuck: Option<PciAddress>,
+    /// Whether pods can be evicted.
+    cluster: bool,
+    /// The pods of this node, if anybody knows them.
+    pods: Option<&'a BTreeMap<String, Pod>>,
 }
 
 /// Plans what leads from the observed node to the wanted one.
@@ -101,6 +120,8 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
         observed,
         management: management_path(observed),
         stuck: observed.pfs.iter().find(|pf| pf.stuck.is_some()).map(|pf| pf.address),
+        cluster: desired.cluster,
+        pods: desired.pods.as_ref(),
     };
     let bindings = bind::bind(observed, desired);
     let mut plan = Plan { blocked: bindings.blocked, ..Plan::default() };
@@ -120,6 +141,7 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
         plan.steps.append(&mut findings.steps);
         plan.blocked.append(&mut findings.blocked);
         plan.unknown.append(&mut findings.unknown);
+        plan.held.append(&mut findings.held);
     }
     let bound: Vec<PciAddress> = bindings.bound.iter().map(|(pf, _)| pf.address).collect();
     for pf in observed.pfs.iter().filter(|pf| !bound.contains(&pf.address)) {

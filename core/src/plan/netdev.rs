@@ -56,7 +56,7 @@ impl PfPlanner<'_> {
                 disruption: Disruption::Vf,
                 users: Vec::new(),
             };
-            match gate(self.document.disruption, request, &mut findings.notes) {
+            match gate(self.permit(), request, &mut findings.notes) {
                 Ok(force) => {
                     let change = Change::ReprobeVf { driver: driver.clone() };
                     findings.step(object(), change, Disruption::Vf, force);
@@ -64,7 +64,7 @@ impl PfPlanner<'_> {
                     self.plan_mtu_after_binding(findings, reference, group, link, remembered);
                     return true;
                 }
-                Err(mut obstacles) => findings.blocked.append(&mut obstacles),
+                Err(refusal) => findings.refused(refusal),
             }
         }
         false

@@ -3,6 +3,7 @@
 //! PF up before VF drivers probe; MTU raised first and lowered last; autoprobe off around the creation so that each VF is
 //! probed once, with its MAC in place; e-switch where its driver allows it.
 
+use super::gate::Permit;
 use super::link::Link;
 use super::preflight::for_user_space;
 use super::remake::Remake;
@@ -59,6 +60,12 @@ pub(super) fn plan_pf<'a>(
 }
 
 impl PfPlanner<'_> {
+    /// What the policy lets be disrupted.
+    pub(super) fn permit(&self) -> Permit<'_> {
+        let Context { cluster, pods, .. } = *self.context;
+        Permit { policy: self.document.disruption, cluster, pods }
+    }
+
     fn plan(&self, findings: &mut Findings) {
         let mut own = Findings::default();
         self.plan_up(&mut own);
@@ -84,13 +91,14 @@ impl PfPlanner<'_> {
         if touches {
             match self.may_remake(&remake, &mut notes) {
                 Ok(force) => remake.force = force,
-                Err(mut obstacles) => ahead.blocked.append(&mut obstacles),
+                Err(refusal) => ahead.refused(refusal),
             }
         }
         let hindered = touches && !(ahead.blocked.is_empty() && own.blocked.is_empty());
         let protected = self.protect(&mut own, &lowering, touches, &remake);
         // Modules are loaded even where nothing is remade: a VF may only lack its driver.
         findings.blocked.append(&mut own.blocked);
+        findings.held.append(&mut own.held);
         findings.unknown.append(&mut own.unknown);
         findings.steps.append(&mut own.steps);
         remake.link = self.link_afterwards(findings, lowering.as_ref().filter(|_| !protected));
@@ -116,6 +124,7 @@ impl PfPlanner<'_> {
             findings.step(Object::Pci(self.pf.address), change, Disruption::None, force);
         }
         findings.blocked.append(&mut ahead.blocked);
+        findings.held.append(&mut ahead.held);
         findings.unknown.append(&mut ahead.unknown);
         self.note_missing_vfs(findings, &remake);
         self.note_untested(findings);

@@ -4,7 +4,7 @@
 //! place; the e-switch is changed where its driver allows it.
 
 use super::Findings;
-use super::gate::{Request, gate};
+use super::gate::{Refusal, Request, gate};
 use super::link::Link;
 use super::pf::PfPlanner;
 use crate::blocked::{Blocked, Reason};
@@ -47,12 +47,12 @@ impl PfPlanner<'_> {
     }
 
     /// Whether the VFs may be made anew or the e-switch changed; the answer says whether by force.
-    pub(super) fn may_remake(&self, remake: &Remake, notes: &mut Vec<String>) -> Result<bool, Vec<Blocked>> {
+    pub(super) fn may_remake(&self, remake: &Remake, notes: &mut Vec<String>) -> Result<bool, Refusal> {
         if let Some(stuck) = self.context.stuck {
             let hint = "wait until that write has returned";
             let what =
                 format!("a write on {stuck} has not returned and holds a lock that every such write needs");
-            return Err(vec![Blocked::new(Object::Pci(self.pf.address), Reason::Stuck, what, hint)]);
+            return Err(Refusal::of(Blocked::new(Object::Pci(self.pf.address), Reason::Stuck, what, hint)));
         }
         let (what, consequence) = if remake.recreate {
             ("resizing", "remove it")
@@ -61,7 +61,7 @@ impl PfPlanner<'_> {
         };
         let keep = (remake.target != remake.current).then(|| format!("keep vfs at {}", remake.current));
         let force = gate(
-            self.document.disruption,
+            self.permit(),
             Request {
                 object: Object::Pci(self.pf.address),
                 what,
@@ -78,12 +78,12 @@ impl PfPlanner<'_> {
             && remake.target > 0
         {
             let unseen = Use::Unseen { why: why.clone() };
-            return Err(vec![Blocked::new(
+            return Err(Refusal::of(Blocked::new(
                 Object::Pci(self.pf.address),
                 Reason::VfInUse,
                 format!("changing the e-switch mode cuts off VFs, and who has them cannot be seen: {why}"),
                 unseen.hint(),
-            )]);
+            )));
         }
         Ok(force)
     }

@@ -150,10 +150,10 @@ impl PfPlanner<'_> {
             disruption,
             users,
         };
-        match gate(self.document.disruption, request, &mut findings.notes) {
+        match gate(self.permit(), request, &mut findings.notes) {
             Ok(force) => Some(Step { object, change: Change::BindVf { from, to }, disruption, force }),
-            Err(mut obstacles) => {
-                findings.blocked.append(&mut obstacles);
+            Err(refusal) => {
+                findings.refused(refusal);
                 None
             }
         }
