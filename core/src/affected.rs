@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::{Desired, DisruptionPolicy, Mode};
-use crate::id::{Object, PciAddress, VfRef};
+use crate::id::{Object, PciAddress};
 use crate::observed::{Holder, Observed, Pf};
 use crate::ovs::{self, Pod, Target};
 use crate::plan::{Held, Plan};
@@ -26,7 +26,10 @@ pub fn touched(steps: &[Step], observed: &Observed) -> BTreeSet<PciAddress> {
     for step in steps {
         match (&step.object, step.disruption) {
             (Object::Vf(vf), _) => touched.extend(observed.vf(*vf).map(|vf| vf.address)),
-            (Object::Pci(pf), Disruption::Vf | Disruption::Pf | Disruption::Bridge | Disruption::NodePath) => {
+            (
+                Object::Pci(pf),
+                Disruption::Vf | Disruption::Pf | Disruption::Bridge | Disruption::NodePath,
+            ) => {
                 touched.extend(observed.pf(*pf).into_iter().flat_map(|pf| &pf.vfs).map(|vf| vf.address));
             }
             (Object::Pci(_), Disruption::None)
@@ -89,8 +92,11 @@ pub(crate) fn evictable(uses: &[Use], pods: Option<&BTreeMap<String, Pod>>) -> O
     let goes_along = |held: &Use| match held {
         Use::Held(Holder::Pod { .. }) => true,
         Use::Held(Holder::Namespace { pid: None, .. }) => true,
-        Use::Held(Holder::Namespace { container, .. } | Holder::File { container, .. }) => {
-            container.as_deref().is_some_and(|id| belongs(id, &names, pods))
+        Use::Held(Holder::Namespace { container, .. }) => {
+            container.as_deref().is_some_and(|id| belongs(id, &names, pods, true))
+        }
+        Use::Held(Holder::File { container, .. }) => {
+            container.as_deref().is_some_and(|id| belongs(id, &names, pods, false))
         }
         Use::Netdev { .. } | Use::Unseen { .. } => false,
     };
@@ -106,14 +112,22 @@ fn name_of(namespace: &str, name: &str, pods: Option<&BTreeMap<String, Pod>>) ->
     Some((pod.namespace.clone(), pod.name.clone()))
 }
 
-/// Whether a container is one of these pods'. The pods' containers decide; a container that no pod of the node lists (a
-/// sandbox has none in its pod's status) is taken for the only pod's.
-fn belongs(container: &str, names: &BTreeSet<PodName>, pods: Option<&BTreeMap<String, Pod>>) -> bool {
-    let owner = pods.and_then(|pods| pods.values().find(|pod| pod.containers.contains(container)));
-    match owner {
-        Some(pod) => names.contains(&(pod.namespace.clone(), pod.name.clone())),
-        None => names.len() == 1,
+/// Whether a container is one of these pods', as far as can be told: no pod's status lists its sandbox, which lives in the
+/// pod's network namespace and opens no device files. A container that was listed nowhere may be one of a pod that was
+/// deleted by force, whose device has been handed out again.
+fn belongs(
+    container: &str,
+    names: &BTreeSet<PodName>,
+    pods: Option<&BTreeMap<String, Pod>>,
+    may_be_sandbox: bool,
+) -> bool {
+    let listed = || pods.into_iter().flat_map(BTreeMap::values);
+    let name = |pod: &Pod| (pod.namespace.clone(), pod.name.clone());
+    if let Some(owner) = listed().find(|pod| pod.containers.contains(container)) {
+        return names.contains(&name(owner));
     }
+    let all_listed = listed().any(|pod| names.contains(&name(pod)) && !pod.containers.is_empty());
+    names.len() == 1 && (may_be_sandbox || !all_listed)
 }
 
 /// What waits for nothing but pods that may be evicted, with these pods.
@@ -146,12 +160,15 @@ fn evictions<'a>(
 fn nothing_else(plan: &Plan, held: &Held) -> bool {
     let concerns = |object: &Object| match held.object {
         Object::Vf(vf) => *object == held.object || *object == Object::Pci(vf.pf),
-        Object::Node | Object::Policy(..) | Object::Pci(_) | Object::Named(_) => held.object.goes_with(object),
+        Object::Node | Object::Policy(..) | Object::Pci(_) | Object::Named(_) => {
+            held.object.goes_with(object)
+        }
     };
     let told = |object: &Object| plan.held.iter().any(|other| other.object == *object);
     let hinders = |blocked: &crate::Blocked| {
         let for_users = blocked.reason == crate::Reason::VfInUse && told(&blocked.object);
-        concerns(&blocked.object) && !for_users
+        // A rate that waits for the cable stops nothing else.
+        concerns(&blocked.object) && !for_users && blocked.reason != crate::Reason::NoCarrier
     };
     !plan.blocked.iter().any(hinders)
 }

@@ -71,8 +71,11 @@ impl Patience {
         self.forget_users(observed);
         let due: BTreeSet<Thing> = plan.steps.iter().map(thing).collect();
         self.contended.retain(|thing| due.contains(thing));
-        let waiting = self.in_back_off(&plan.steps, now);
-        plan.steps.retain(|step| !waiting.keys().any(|failed| depends(&step.object, failed)));
+        let waiting = self.in_back_off(&plan, now);
+        let waits = |object: &Object| waiting.keys().any(|failed| depends(object, failed));
+        plan.steps.retain(|step| !waits(&step.object));
+        // Nobody is evicted for what would not be done then either.
+        plan.held.retain(|held| !waits(&held.object));
         let mut held: Vec<Step> = Vec::new();
         let mut left = Vec::with_capacity(plan.steps.len());
         let remakes: BTreeSet<Object> = plan.steps.iter().filter(|step| remakes(step)).map(group).collect();
@@ -190,11 +193,13 @@ impl Patience {
     }
 
     /// The PFs and bridges that steps are due on and that have failed too recently.
-    fn in_back_off(&self, steps: &[Step], now: Duration) -> BTreeMap<Object, String> {
-        let due: BTreeSet<Object> = steps.iter().map(group).collect();
-        let waiting = self.failures.iter().filter(|(object, failure)| {
-            failure.until > now && due.iter().any(|due| due == *object || depends(due, object))
-        });
+    fn in_back_off(&self, plan: &Plan, now: Duration) -> BTreeMap<Object, String> {
+        let of_held = plan.held.iter().map(|held| held.object.clone());
+        let due: BTreeSet<Object> = plan.steps.iter().map(group).chain(of_held).collect();
+        let waiting = self
+            .failures
+            .iter()
+            .filter(|(object, failure)| failure.until > now && due.iter().any(|due| depends(due, object)));
         let words = |(object, failure): (&Object, &Failure)| {
             let seconds = failure.until.saturating_sub(now).as_secs_f64().ceil();
             let times = if failure.count == 1 {

@@ -1,6 +1,6 @@
 //! The planner's scenarios: every folder of `fixtures/scenarios` is a test. `observed.json` and `policy.yaml` go in, `plan.txt`
-//! is what an operator reads; `bindings.json`, where it is, says which policy a port followed before. Set `UPDATE=1` to write
-//! `plan.txt` anew, and read what has changed before you commit it.
+//! is what an operator reads; `bindings.json`, where it is, says which policy a port followed before, and `daemon.json` what only
+//! the daemon knows. Set `UPDATE=1` to write `plan.txt` anew, and read what has changed before you commit it.
 //!
 //! Each plan is also carried out on the simulator: nothing may happen there that must never happen, and afterwards nothing
 //! may be left to do.
@@ -18,10 +18,11 @@ use std::path::{Path, PathBuf};
 
 use portwright_core::desired::{Desired, DisruptionPolicy, Mode};
 use portwright_core::drive::{Node, Outcome, run_steps};
+use portwright_core::observed::Pf;
 use portwright_core::ovs::Wishes;
 use portwright_core::plan::text::render;
 use portwright_core::sim::SimNode;
-use portwright_core::{Observed, Plan, Profiles, Reason, plan};
+use portwright_core::{Observed, PciAddress, Plan, Profiles, Reason, plan};
 
 /// A folder.
 struct Scenario {
@@ -29,6 +30,20 @@ struct Scenario {
     folder: PathBuf,
     observed: Observed,
     desired: Desired,
+}
+
+/// `daemon.json`: what only the daemon knows.
+#[derive(Default, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct Daemon {
+    /// Whether pods can be evicted.
+    cluster: bool,
+    /// PFs to release.
+    release: BTreeSet<PciAddress>,
+    /// Names of policies that are gone.
+    former: BTreeSet<String>,
+    /// PFs as they were when last verified, which they go back to.
+    fall_back: Vec<Pf>,
 }
 
 fn text(path: &Path) -> String {
@@ -53,7 +68,22 @@ fn scenario(folder: PathBuf) -> Scenario {
     let bindings = folder.join("bindings.json");
     let bindings =
         if bindings.exists() { serde_json::from_str(&text(&bindings)).unwrap() } else { Default::default() };
-    Scenario { name, folder, observed, desired: Desired { documents, bindings, ..Desired::default() } }
+    let daemon = folder.join("daemon.json");
+    let daemon: Daemon = if daemon.exists() {
+        serde_json::from_str(&text(&daemon)).unwrap_or_else(|error| panic!("{name}/daemon.json: {error}"))
+    } else {
+        Daemon::default()
+    };
+    let desired = Desired {
+        documents,
+        bindings,
+        cluster: daemon.cluster,
+        release: daemon.release,
+        former: daemon.former,
+        fall_back: daemon.fall_back.into_iter().map(|pf| (pf.address, pf)).collect(),
+        ..Desired::default()
+    };
+    Scenario { name, folder, observed, desired }
 }
 
 fn profiles() -> Profiles {

@@ -281,6 +281,11 @@ pub enum Output {
 pub struct Pod {
     /// Namespace.
     pub namespace: String,
+    /// Name; empty if it is not known.
+    pub name: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// IDs of its containers, init and ephemeral ones too, as the pod's status has them without the runtime's prefix
+    /// (`containerd://`). Empty if nobody asked.
+    pub containers: BTreeSet<String>,
 }

@@ -99,15 +99,24 @@ pub(super) fn gate(
     }
     let waits_for = Held { object: object.clone(), vfs: held.iter().map(|(vf, _)| *vf).collect() };
     let unseen = |uses: &[Use]| uses.iter().all(|held| matches!(held, Use::Unseen { .. }));
+    let evictable = |(_, uses): &&(VfRef, Vec<Use>)| evictable(uses, permit.pods).is_some();
+    let users = match policy {
+        DisruptionPolicy::Evict if !permit.cluster => Users::NeedCluster,
+        // Pods go only where nobody else is left to keep it from being done.
+        DisruptionPolicy::Evict if held.iter().all(evictable) => Users::Go,
+        DisruptionPolicy::Evict
+        | DisruptionPolicy::WhenIdle
+        | DisruptionPolicy::Force
+        | DisruptionPolicy::Never => Users::Stay,
+    };
+    let told = Told { object: &object, what, consequence, alternative, users, pods: permit.pods };
     let (hidden, seen): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, uses)| unseen(uses));
-    let mut obstacles: Vec<Blocked> = seen
-        .into_iter()
-        .map(|(vf, uses)| obstacle(permit, &object, what, consequence, &alternative, &name(&[*vf]), uses))
-        .collect();
+    let mut obstacles: Vec<Blocked> =
+        seen.into_iter().map(|(vf, uses)| told.obstacle(&name(&[*vf]), uses)).collect();
     // What hides one VF's users hides all: said once.
     if let Some((_, uses)) = hidden.first() {
         let vfs: Vec<VfRef> = hidden.iter().map(|(vf, _)| *vf).collect();
-        obstacles.push(obstacle(permit, &object, what, consequence, &alternative, &name(&vfs), uses));
+        obstacles.push(told.obstacle(&name(&vfs), uses));
     }
     Err(Refusal { blocked: obstacles, held: Some(waits_for) })
 }
@@ -124,40 +133,56 @@ fn all_uses(uses: &[Use]) -> String {
     uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-/// One VF in use, or several whose users are hidden.
-fn obstacle(
-    permit: Permit<'_>,
-    object: &Object,
-    what: &str,
-    consequence: &str,
-    alternative: &Option<String>,
-    vf: &str,
-    uses: &[Use],
-) -> Blocked {
-    let evicts = permit.policy == DisruptionPolicy::Evict;
-    let found = all_uses(uses);
-    let mut hint = uses.first().map(Use::hint).unwrap_or_default();
-    if let Some(alternative) = alternative {
-        hint = format!("{hint}, or {alternative}");
-    }
-    let message = format!("{vf} {found}; {what} would {consequence}");
-    if evicts && !permit.cluster && uses.iter().all(Use::yields_to_force) {
-        let hint = format!("run the daemon with --kube, or {hint}");
-        return Blocked::new(
-            object.clone(),
-            Reason::NeedsCluster,
-            format!("{message}; eviction needs the cluster"),
-            hint,
-        );
-    }
-    match evictable(uses, permit.pods).filter(|_| evicts && permit.cluster) {
-        Some(pods) => {
-            let names: Vec<String> = pods.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
-            let (noun, is) = if names.len() == 1 { ("pod", "is") } else { ("pods", "are") };
-            let message = format!("{message}; waits until {noun} {} {is} evicted", names.join(" and "));
-            let hint = "eviction begins when it is this node's turn, and respects disruption budgets; drain the pod yourself to be faster";
-            Blocked::new(object.clone(), Reason::VfInUse, message, hint)
+/// What becomes of the users.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Users {
+    /// They are waited for.
+    Stay,
+    /// Pods could be evicted in a cluster.
+    NeedCluster,
+    /// They are pods, and are evicted.
+    Go,
+}
+
+/// What is said of each user.
+struct Told<'a> {
+    object: &'a Object,
+    what: &'a str,
+    consequence: &'a str,
+    alternative: Option<String>,
+    users: Users,
+    pods: Option<&'a BTreeMap<String, Pod>>,
+}
+
+impl Told<'_> {
+    /// One VF in use, or several whose users are hidden.
+    fn obstacle(&self, vf: &str, uses: &[Use]) -> Blocked {
+        let mut hint = uses.first().map(Use::hint).unwrap_or_default();
+        if let Some(alternative) = &self.alternative {
+            hint = format!("{hint}, or {alternative}");
         }
-        None => Blocked::new(object.clone(), Reason::VfInUse, message, hint),
+        let found = format!("{vf} {}", all_uses(uses));
+        let message = format!("{found}; {} would {}", self.what, self.consequence);
+        let blocked = |reason, message, hint| Blocked::new(self.object.clone(), reason, message, hint);
+        match self.users {
+            Users::NeedCluster if uses.iter().all(Use::yields_to_force) => blocked(
+                Reason::NeedsCluster,
+                format!("{message}; eviction needs the cluster"),
+                format!("run the daemon with --kube, or {hint}"),
+            ),
+            Users::Go => {
+                let pods = evictable(uses, self.pods).unwrap_or_default();
+                let names: Vec<String> =
+                    pods.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+                let (noun, is) = if names.len() == 1 { ("pod", "is") } else { ("pods", "are") };
+                blocked(
+                    Reason::VfInUse,
+                    format!("{found}; {} waits until {noun} {} {is} evicted", self.what, names.join(" and ")),
+                    "eviction waits for this node's turn and for disruption budgets; the events of the pod say more"
+                        .to_owned(),
+                )
+            }
+            Users::NeedCluster | Users::Stay => blocked(Reason::VfInUse, message, hint),
+        }
     }
 }

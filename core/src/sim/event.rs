@@ -142,8 +142,10 @@ impl SimNode {
                 self.with_vf(*vf, |vf| {
                     if let Some(netdev) = vf.netdev.as_mut().filter(|netdev| netdev.master.is_none()) {
                         // A CNI plugin gives it the pod's name, MAC and MTU.
-                        netdev.away =
-                            Some(Away { netns: netns.clone(), pid: 4711, command: "app".to_owned() });
+                        // Container runtimes name a pod's namespace so.
+                        let container = netns.starts_with("cni-").then(|| netns.clone());
+                        let command = "app".to_owned();
+                        netdev.away = Some(Away { netns: netns.clone(), pid: 4711, command, container });
                         netdev.addresses.clear();
                         let [_, _, c, d, e, f] = netdev.mac.0;
                         netdev.mac = MacAddress([0x0a, 0x58, c, d, e, f ^ 0x55]);

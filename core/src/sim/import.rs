@@ -90,7 +90,7 @@ fn sim_vf(observed: &Observed, vf: &Vf) -> SimVf {
         link_state: vf.admin.link_state.known().copied().unwrap_or(fresh.link_state),
     };
     let away = vf.holders.iter().find_map(|holder| match holder {
-        Holder::Namespace { netns, pid, command, netdev, .. } => {
+        Holder::Namespace { netns, pid, command, netdev, container } => {
             let name = netdev.clone().unwrap_or_else(|| "net1".to_owned());
             Some((
                 name,
@@ -98,6 +98,7 @@ fn sim_vf(observed: &Observed, vf: &Vf) -> SimVf {
                     netns: netns.clone(),
                     pid: pid.unwrap_or(0),
                     command: command.clone().unwrap_or_default(),
+                    container: container.clone(),
                 },
             ))
         }

@@ -160,6 +160,8 @@ pub struct Away {
     pub pid: u32,
     /// Its command.
     pub command: String,
+    /// The container that it is in.
+    pub container: Option<String>,
 }
 
 impl SimNetdev {

@@ -124,7 +124,7 @@ fn holders(kernel: &Kernel, reference: VfRef, vf: &SimVf) -> Vec<Holder> {
             pid: Some(away.pid),
             command: Some(away.command.clone()),
             netdev: Some(netdev.name.clone()),
-            container: None,
+            container: away.container.clone(),
         })
     });
     pod.into_iter().chain(namespace).chain(vf.files.iter().cloned()).collect()

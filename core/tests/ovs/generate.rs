@@ -142,7 +142,7 @@ fn mirror(choices: &mut Choices<'_>, names: &[String]) -> Mirror {
 fn desired(choices: &mut Choices<'_>) -> Desired {
     let count = 1 + choices.below(2);
     let documents = POLICIES.iter().take(count).map(|name| document(choices, name)).collect();
-    let pod = Pod { namespace: "web".to_owned(), labels: BTreeMap::new() };
+    let pod = Pod { namespace: "web".to_owned(), ..Pod::default() };
     Desired {
         documents,
         pods: choices.chance(50).then(|| BTreeMap::from([("u1".to_owned(), pod)])),

@@ -64,7 +64,7 @@ impl Node {
     }
 
     fn pod(&mut self, uid: &str, namespace: &str, labels: &[(&str, &str)]) {
-        let pod = Pod { namespace: namespace.to_owned(), labels: ids(labels) };
+        let pod = Pod { namespace: namespace.to_owned(), labels: ids(labels), ..Pod::default() };
         self.desired.pods.get_or_insert_default().insert(uid.to_owned(), pod);
     }
 

@@ -222,7 +222,10 @@ fn pod(object: PartialObjectMeta<DynamicObject>) -> (String, Pod) {
     let metadata = object.metadata;
     let pod = Pod {
         namespace: metadata.namespace.unwrap_or_default(),
+        name: metadata.name.unwrap_or_default(),
         labels: metadata.labels.unwrap_or_default(),
+        // Their statuses are not read: who has a device file open is then known by the VF alone.
+        ..Pod::default()
     };
     (metadata.uid.unwrap_or_default(), pod)
 }
