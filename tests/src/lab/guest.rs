@@ -102,10 +102,16 @@ impl Lab {
         Ok(())
     }
 
-    /// Moves a netdev into a new network namespace in which a process runs; returns that process's pid.
-    pub(crate) fn hold_in_namespace(&mut self, namespace: &str, netdev: &str) -> Result<u32> {
+    /// Makes a network namespace that lasts until the end of the scenario.
+    pub(crate) fn add_namespace(&mut self, namespace: &str) -> Result<()> {
         sys::tool("ip", &["netns", "add", namespace])?;
         self.namespaces.push(namespace.to_owned());
+        Ok(())
+    }
+
+    /// Moves a netdev into a new network namespace in which a process runs; returns that process's pid.
+    pub(crate) fn hold_in_namespace(&mut self, namespace: &str, netdev: &str) -> Result<u32> {
+        self.add_namespace(namespace)?;
         sys::tool("ip", &["link", "set", netdev, "netns", namespace])?;
         let child = sys::command("ip", &["netns", "exec", namespace, "sleep", "3600"]).spawn()?;
         let pid = child.id();

@@ -120,7 +120,7 @@ fn whereabouts() -> String {
 /// So many echo requests from the pod to the bridge, each answered.
 fn ping(count: u64) -> Result<()> {
     let count = count.to_string();
-    let words = ["netns", "exec", POD, "ping", "-q", "-c", &count, "-W", "2", "10.8.0.1"];
+    let words = ["netns", "exec", POD, "ping", "-q", "-A", "-c", &count, "-W", "2", "10.8.0.1"];
     let said = sys::tool("ip", &words)?;
     ensure!(said.contains(" 0% packet loss"), "{said}");
     Ok(())
