@@ -167,6 +167,21 @@ impl ApiServer {
         waited.unwrap_or_else(|_| panic!("{path} did not become as wished: {:?}", self.get(path)))
     }
 
+    /// Waits until there is nothing at `path`.
+    ///
+    /// # Panics
+    /// There still is after ten seconds.
+    pub async fn wait_gone(&self, path: &str) {
+        let mut changed = self.shared.changed.subscribe();
+        let gone = async {
+            while self.get(path).is_some() {
+                changed.changed().await.expect("the server lives as long as this waits");
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), gone).await;
+        waited.unwrap_or_else(|_| panic!("{path} is still there: {:?}", self.get(path)));
+    }
+
     /// Forgets the history, so that watches that go on from an older version get 410, and ends all watches.
     pub fn compact(&self) {
         self.store().compact();

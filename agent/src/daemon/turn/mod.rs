@@ -3,13 +3,37 @@
 //!
 //! The loop says what it wants for as long as it wants it; whoever speaks with the cluster answers with a [`Turn`]. Without
 //! a cluster nobody is asked.
+//!
+//! [`start`] is the one that speaks with the cluster, a task without a controller or leader beside it: places are Leases
+//! ([`pool`]), the order in which they are got keeps nodes from waiting for one another ([`seeking`]), and a grant ends by
+//! itself, by this node's monotonic clock, well before anybody else may take its place. docs/disruption.md is the operator's
+//! view of it.
+
+mod calls;
+mod drained;
+mod error;
+mod evict;
+mod node;
+mod pool;
+mod seeking;
+mod serving;
+mod streams;
+mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
 
 use portwright_host::deadline::Deadline;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::wish::MaxUnavailable;
+
+pub use node::{CORDONED, DRAINER, Disruption, GRANTED, REQUESTED};
+pub use pool::lease_name;
 
 /// A pod by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +42,12 @@ pub struct PodName {
     pub namespace: String,
     /// Name.
     pub name: String,
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// What the loop wants of the cluster.
@@ -32,7 +62,7 @@ pub struct Request {
 }
 
 /// The answer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Turn {
     /// Nothing was asked, or it is over.
     #[default]
@@ -59,4 +89,97 @@ pub struct Handle {
     pub request: watch::Sender<Option<Request>>,
     /// The answer.
     pub turn: watch::Receiver<Turn>,
+}
+
+/// How fast. The default is for clusters; tests shorten it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// A Lease that has not changed for so long has expired. Written into Leases in whole seconds, rounded up.
+    pub lease: Duration,
+    /// How often a Lease is renewed.
+    pub renew: Duration,
+    /// How long after its last confirmation a grant holds. What is left of the Lease then is for the step that has begun.
+    pub fence: Duration,
+    /// The first pause after a failed request; it doubles up to `renew`.
+    pub retry: Duration,
+    /// How long a request may take.
+    pub limit: Duration,
+    /// Nodes that wait for the same place try it at moments that are spread over this span.
+    pub spread: Duration,
+    /// The least span between two lists of a pool that is too large to be followed.
+    pub list: Duration,
+    /// The pause after an eviction was refused for the first time; it doubles up to `evict_most`.
+    pub evict: Duration,
+    /// The longest pause between two attempts to evict a pod.
+    pub evict_most: Duration,
+    /// How long a pod that came back under its name must have been named until it is evicted again.
+    pub again: Duration,
+    /// If the loop has decided nothing for so long after the start, nothing is wanted.
+    pub settle: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let seconds = Duration::from_secs;
+        Settings {
+            lease: seconds(60),
+            renew: seconds(10),
+            fence: seconds(40),
+            retry: seconds(1),
+            limit: seconds(5),
+            spread: seconds(2),
+            list: seconds(30),
+            evict: seconds(5),
+            evict_most: seconds(60),
+            again: seconds(30),
+            settle: seconds(120),
+        }
+    }
+}
+
+/// Starts the task that speaks with the cluster for `node`; its Leases are in `namespace`. It ends when `stop` is cancelled or
+/// the handle's request end is dropped, and then gives back what it has.
+///
+/// The loop must send its first decision even if that is none (`send_replace(None)`): what a crash has left is removed then.
+pub fn start(
+    client: kube::Client,
+    node: &str,
+    namespace: &str,
+    settings: Settings,
+    stop: CancellationToken,
+) -> Handle {
+    let (handle, task) = prepare(client, node, namespace, settings, stop);
+    // Its end is seen by the closing of the answer's channel.
+    drop(tokio::spawn(task));
+    handle
+}
+
+/// The same as a future, for whoever wants to end it at once.
+pub fn prepare(
+    client: kube::Client,
+    node: &str,
+    namespace: &str,
+    settings: Settings,
+    stop: CancellationToken,
+) -> (Handle, impl Future<Output = ()> + Send + use<>) {
+    let (request, wanted) = watch::channel(None);
+    let (answer, turn) = watch::channel(Turn::Idle);
+    let calls = calls::Calls::new(client, node, namespace, settings.lease, settings.limit);
+    let task = task::Task { calls, settings: Arc::new(settings), request: wanted, turn: answer, stop };
+    (Handle { request, turn }, task.run())
+}
+
+impl Handle {
+    /// Waits until the task has given everything back and ended, after it was told to stop.
+    pub async fn ended(&mut self) {
+        while self.turn.changed().await.is_ok() {}
+    }
+}
+
+/// A random span below `limit`, so that nodes do not all do the same thing at the same moment. Not for secrets.
+fn lot(limit: Duration) -> Duration {
+    // The standard library seeds every state from the system's random numbers.
+    let number = RandomState::new().build_hasher().finish();
+    let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(number.checked_rem(millis).unwrap_or_default())
 }

@@ -1,0 +1,241 @@
+//! The search for a place in one policy's pool, and what follows when all places are had: cordon, evictions.
+
+use kube::api::DynamicObject;
+use kube::runtime::watcher::Event;
+use tokio::time::Instant;
+
+use super::calls::Held;
+use super::error::TurnError;
+use super::evict::{Evictions, Next, Pace};
+use super::node::NodeView;
+use super::pool::{Choice, Pool, lease_name};
+use super::serving::{Basis, Due, Place, Serving};
+use super::{lot, streams};
+
+/// Pools with more places are listed from time to time in place of being followed: every renewal in them would be told to
+/// every node that waits.
+const FOLLOWED: u32 = 16;
+
+/// The policy whose place is sought.
+pub(super) struct Seeking {
+    policy: String,
+    pool: Pool,
+    synced: bool,
+    /// When a place that is free may be tried: not all that wait try at once.
+    try_at: Option<Instant>,
+    /// When a pool that is not followed is listed again.
+    list_at: Option<Instant>,
+}
+
+impl Seeking {
+    /// Takes in what was heard of a Lease.
+    pub(super) fn take(&mut self, event: Event<DynamicObject>, now: Instant) {
+        match event {
+            Event::Init => self.pool.begin(),
+            Event::Apply(lease) | Event::InitApply(lease) => self.pool.see(&lease, now),
+            Event::Delete(lease) => self.pool.forget(&lease),
+            Event::InitDone => {
+                self.pool.complete();
+                self.synced = true;
+            }
+        }
+    }
+}
+
+/// What a step came to: the grant's basis, or what is waited for.
+pub(super) type Answer = Result<Basis, String>;
+
+/// What to do about a place; owned, so that it can be done.
+enum Act {
+    Take(u32, Option<super::pool::Seen>),
+    Wait(Option<Instant>),
+}
+
+impl Serving<'_> {
+    /// A turn by our own means: places, cordon, evictions.
+    pub(super) async fn own_turn(&mut self, view: NodeView, due: &mut Due) -> Result<Answer, TurnError> {
+        if let Some(patch) = view.unask() {
+            let node = self.calls.patch_node(&patch).await?;
+            self.see_node(NodeView::read(&node));
+            due.at(Instant::now());
+            return Ok(Err("the request to the drainer is being taken back".to_owned()));
+        }
+        if let Err(why) = self.all_places(due).await? {
+            return Ok(Err(why));
+        }
+        let basis = if self.wanted.policies.is_empty() {
+            self.confirm(due).await?;
+            Basis::Node
+        } else {
+            Basis::Places
+        };
+        let patch =
+            if self.wanted.cordon { view.cordon(self.wanted.policies.keys()) } else { view.uncordon() };
+        if let Some(patch) = patch {
+            let node = self.calls.patch_node(&patch).await?;
+            self.see_node(NodeView::read(&node));
+            tracing::info!(
+                node = self.calls.node,
+                cordon = self.wanted.cordon,
+                "the node's cordon has changed"
+            );
+        }
+        self.evict(due).await;
+        Ok(Ok(basis))
+    }
+
+    /// Gets a place of every policy, one after another in the order of their names: no two nodes wait for one another.
+    async fn all_places(&mut self, due: &mut Due) -> Result<Result<(), String>, TurnError> {
+        loop {
+            let missing = self.wanted.policies.iter().find(|(policy, _)| !self.places.contains_key(*policy));
+            let Some((policy, places)) = missing.map(|(policy, max)| (policy.clone(), max.nodes())) else {
+                break;
+            };
+            match self.seek(&policy, places, due).await? {
+                Ok(held) => {
+                    tracing::info!(policy, slot = held.slot, "this node has a place");
+                    let next = held.confirmed + self.settings.renew;
+                    due.at(next);
+                    self.places.insert(policy, Place { held, next, lapsing: false });
+                }
+                Err(why) => {
+                    for (_, place) in self.places.range_mut(policy..) {
+                        place.lapsing = true;
+                        due.at(place.held.confirmed + self.settings.lease);
+                    }
+                    return Ok(Err(why));
+                }
+            }
+        }
+        self.stop_seeking();
+        let now = Instant::now();
+        for place in self.places.values_mut().filter(|place| place.lapsing) {
+            // What kept it back is there now; a renewal tells whether it is still ours.
+            place.lapsing = false;
+            place.next = now;
+            due.at(now);
+        }
+        Ok(Ok(()))
+    }
+
+    pub(super) fn stop_seeking(&mut self) {
+        self.seeking = None;
+        self.streams.leases = None;
+    }
+
+    /// Looks for a place in one pool. What is waited for, if there is none.
+    async fn seek(
+        &mut self,
+        policy: &str,
+        places: u32,
+        due: &mut Due,
+    ) -> Result<Result<Held, String>, TurnError> {
+        let now = Instant::now();
+        if self.seeking.as_ref().is_none_or(|seeking| seeking.policy != policy) {
+            let pool = Pool::new(policy, self.settings.lease);
+            let policy = policy.to_owned();
+            self.seeking = Some(Seeking { policy, pool, synced: false, try_at: None, list_at: Some(now) });
+            self.streams.leases = None;
+        }
+        let Some(seeking) = &mut self.seeking else { return Ok(Err(String::new())) };
+        if self.streams.leases.is_none() {
+            match seeking.list_at {
+                Some(at) if at > now => due.at(at),
+                Some(_) | None => {
+                    seeking.synced = false;
+                    self.streams.leases = Some(streams::leases(self.calls, policy));
+                }
+            }
+        }
+        if !seeking.synced {
+            return Ok(Err(format!("the places of policy {policy} are being read")));
+        }
+        self.tidy_pool(policy, places).await?;
+        let Some(seeking) = &mut self.seeking else { return Ok(Err(String::new())) };
+        let act = match seeking.pool.choose(&self.calls.node, places, now) {
+            Choice::Again(slot, seen) => {
+                seeking.try_at = Some(now);
+                Act::Take(slot, Some(seen.clone()))
+            }
+            Choice::Free(slot) => Act::Take(slot, None),
+            Choice::Expired(slot, seen) => Act::Take(slot, Some(seen.clone())),
+            Choice::Wait(until) => Act::Wait(until),
+        };
+        match act {
+            Act::Take(slot, seen) => {
+                let spread = self.settings.spread;
+                let at = *seeking.try_at.get_or_insert_with(|| now + lot(spread));
+                if at > now {
+                    due.at(at);
+                    return Ok(Err(format!(
+                        "a place of policy {policy} is free; other nodes may want it too"
+                    )));
+                }
+                seeking.try_at = None;
+                let held = match &seen {
+                    None => self.calls.create(policy, slot).await?,
+                    Some(seen) => self.calls.take(policy, slot, seen).await?,
+                };
+                Ok(Ok(held))
+            }
+            Act::Wait(until) => {
+                seeking.try_at = None;
+                if let Some(until) = until {
+                    due.at(until);
+                }
+                let holders = seeking.pool.holders(now).join(", ");
+                if places > FOLLOWED && self.streams.leases.is_some() {
+                    self.streams.leases = None;
+                    let factor = places.div_ceil(FOLLOWED).min(10);
+                    let pause = self.settings.list.saturating_mul(factor);
+                    let at = now + pause + lot(pause);
+                    seeking.list_at = Some(at);
+                    due.at(at);
+                }
+                Ok(Err(format!("all {places} places of policy {policy} are taken, by {holders}")))
+            }
+        }
+    }
+
+    /// Removes what crashed holders have left in places that there are no more.
+    async fn tidy_pool(&mut self, policy: &str, places: u32) -> Result<(), TurnError> {
+        let Some(seeking) = &self.seeking else { return Ok(()) };
+        let left =
+            seeking.pool.leftovers(places, Instant::now()).find(|(_, seen)| seen.holder != self.calls.node);
+        match left.map(|(slot, seen)| (slot, seen.clone())) {
+            Some((slot, seen)) => {
+                self.calls.delete(&lease_name(policy, slot), &seen.uid, &seen.version).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Evicts one pod that is due, if any.
+    async fn evict(&mut self, due: &mut Due) {
+        if self.wanted.evict.is_empty() {
+            self.evictions = None;
+            self.streams.pods = None;
+            return;
+        }
+        let settings = self.settings;
+        let pace = Pace { least: settings.evict, most: settings.evict_most, again: settings.again };
+        let evictions = self.evictions.get_or_insert_with(|| Evictions::new(pace));
+        if self.streams.pods.is_none() {
+            self.streams.pods = Some(streams::pods(self.calls));
+        }
+        match evictions.next(&self.wanted.evict, Instant::now()) {
+            Next::Evict(pod, uid) => {
+                let outcome = self.calls.evict(&pod, &uid).await;
+                match &outcome {
+                    Ok(()) => tracing::info!(%pod, "a pod is being evicted"),
+                    Err(error) => tracing::debug!(%pod, error = %error.words(), "an eviction was refused"),
+                }
+                evictions.note(&pod, &uid, &outcome, Instant::now(), lot);
+                // There may be more of them; renewals come first.
+                due.at(Instant::now());
+            }
+            Next::Wait(Some(at)) => due.at(at),
+            Next::Wait(None) => {}
+        }
+    }
+}
