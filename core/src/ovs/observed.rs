@@ -249,6 +249,16 @@ pub struct Copies {
 }
 
 impl Ovs {
+    /// The policies that anything carries the name of.
+    pub fn owners(&self) -> BTreeSet<&str> {
+        fn of_bridge(bridge: &Bridge) -> impl Iterator<Item = &str> {
+            let ports = bridge.ports.iter().filter_map(Port::owner);
+            let mirrors = bridge.mirrors.iter().filter_map(Mirror::owner);
+            bridge.owner().into_iter().chain(ports).chain(mirrors)
+        }
+        self.bridges.iter().flat_map(of_bridge).collect()
+    }
+
     /// The bridge of a name.
     pub fn bridge(&self, name: &str) -> Option<&Bridge> {
         self.bridges.iter().find(|bridge| bridge.name == name)

@@ -1,7 +1,7 @@
 //! Which policy entry each PF follows. The unit is the PF: the document of highest priority binds it whole, lower ones are
 //! shown as overridden. Equal priority is a conflict on both; a binding recorded earlier keeps the PF.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{Desired, Document, NicEntry};
@@ -19,6 +19,8 @@ pub(super) struct Bound<'a> {
 pub(super) struct Bindings<'a> {
     pub(super) bound: Vec<(&'a Pf, Bound<'a>)>,
     pub(super) blocked: Vec<Blocked>,
+    /// PFs that any document selects, bound or in conflict.
+    pub(super) selected: BTreeSet<PciAddress>,
 }
 
 type Candidate<'a> = (&'a Document, &'a NicEntry);
@@ -39,6 +41,7 @@ pub(super) fn bind<'a>(observed: &'a Observed, desired: &'a Desired) -> Bindings
             }
         }
     }
+    let selected = candidates.keys().copied().collect();
     let mut bound = Vec::new();
     for (address, candidates) in candidates {
         let Some(pf) = observed.pf(address) else { continue };
@@ -47,7 +50,7 @@ pub(super) fn bind<'a>(observed: &'a Observed, desired: &'a Desired) -> Bindings
             Err(conflict) => blocked.push(conflict),
         }
     }
-    Bindings { bound, blocked }
+    Bindings { bound, blocked, selected }
 }
 
 /// Nothing answers to an entry.

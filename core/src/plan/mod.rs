@@ -13,6 +13,7 @@ mod netdev;
 mod ovs;
 mod pf;
 mod preflight;
+mod release;
 mod remake;
 pub mod text;
 mod vf;
@@ -146,6 +147,9 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
     let bound: Vec<PciAddress> = bindings.bound.iter().map(|(pf, _)| pf.address).collect();
     for pf in observed.pfs.iter().filter(|pf| !bound.contains(&pf.address)) {
         put_back(pf, &mut plan);
+        if desired.release.contains(&pf.address) && !bindings.selected.contains(&pf.address) {
+            release::release(&context, pf, &mut plan);
+        }
     }
     add_udev_rule(&context, &mut plan);
     ovs::plan_ovs(&context, desired, &mut plan);
@@ -166,13 +170,19 @@ fn put_back(pf: &Pf, plan: &mut Plan) {
         && from != to
     {
         let (object, change) = (Object::Pci(pf.address), Change::SetAutoprobe { from, to });
-        plan.steps.push(Step { object: object.clone(), change, disruption: Disruption::None, force: false });
-        plan.subjects.push(Subject {
-            object,
-            heading: format!("{}  (in no policy)", pf.name.as_deref().unwrap_or("no netdev")),
-            policy: String::new(),
-            notes: vec!["an earlier run was interrupted before it had put this back".to_owned()],
-        });
+        plan.steps.push(Step { object, change, disruption: Disruption::None, force: false });
+        let note = "an earlier run was interrupted before it had put this back".to_owned();
+        plan.subjects.push(in_no_policy(pf, note));
+    }
+}
+
+/// The heading of a PF that no policy speaks of.
+fn in_no_policy(pf: &Pf, note: String) -> Subject {
+    Subject {
+        object: Object::Pci(pf.address),
+        heading: format!("{}  (in no policy)", pf.name.as_deref().unwrap_or("no netdev")),
+        policy: String::new(),
+        notes: vec![note],
     }
 }
 

@@ -33,7 +33,7 @@ struct Scene<'a> {
     context: &'a Context<'a>,
     desired: &'a Desired,
     ovs: &'a Ovs,
-    /// Names of the policies that were given: rows that carry one of them may be touched.
+    /// Names of the policies that were given, or were followed before: rows that carry one of them may be touched.
     names: BTreeSet<&'a str>,
     /// Which bridge each port belongs to.
     claims: Claims,
@@ -103,7 +103,8 @@ pub(super) fn plan_ovs(context: &Context<'_>, desired: &Desired, plan: &mut Plan
         unreachable(context, desired, plan);
         return;
     };
-    let names: BTreeSet<&str> = desired.documents.iter().map(|document| document.name.as_str()).collect();
+    let given = desired.documents.iter().map(|document| document.name.as_str());
+    let names: BTreeSet<&str> = given.chain(desired.former.iter().map(String::as_str)).collect();
     let management = Cow::Borrowed(&context.management);
     let mut now = Scene { context, desired, ovs, names, claims: Claims::default(), management };
     let bindings = bind::bind(&now);
