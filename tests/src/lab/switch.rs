@@ -24,6 +24,14 @@ pub(crate) fn received(link: &str) -> Result<u64> {
     text.parse().with_context(|| format!("{link} received {text:?}"))
 }
 
+/// Runs `ovs-vsctl`, whose answers owe nothing to our code.
+pub(crate) fn vsctl(words: &str) -> Result<String> {
+    let database = format!("--db=unix:{FOLDER}/db.sock");
+    let said =
+        sys::tool("ovs-vsctl", &[&[database.as_str()], &words.split(' ').collect::<Vec<_>>()[..]].concat())?;
+    Ok(said.trim().to_owned())
+}
+
 /// Asks ovs-vswitchd something.
 pub(crate) fn ask(args: &[&str]) -> Result<String> {
     let pid = sys::read(format!("{FOLDER}/ovs-vswitchd.pid"))?;
@@ -41,7 +49,7 @@ fn start() -> Result<()> {
     let database = format!("{FOLDER}/conf.db");
     sys::tool("ovsdb-tool", &["create", &database, SCHEMA])?;
     daemon("ovsdb-server", &[&database, &format!("--remote=punix:{FOLDER}/db.sock")])?;
-    sys::tool("ovs-vsctl", &[&format!("--db=unix:{FOLDER}/db.sock"), "--no-wait", "init"])?;
+    vsctl("--no-wait init")?;
     // Open vSwitch 3.1 takes its own cache of the number of processors, which is 0, for fresh while the machine is younger than ten
     // seconds; then nobody takes frames from the kernel's datapath.
     eventually("the machine being old enough", WITHIN, || {

@@ -23,13 +23,13 @@ const DEVICE: &str = "netdevsim/netdevsim10";
 const VFS: u16 = 3;
 
 /// A fresh simulated NIC with two ports and three VFs; taken away when dropped.
-struct Nic {
+pub(super) struct Nic {
     devlink: Devlink,
     handle: Handle,
 }
 
 impl Nic {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         sys::tool("modprobe", &["netdevsim"])?;
         sys::write("/sys/bus/netdevsim/new_device", "10 2")?;
         sys::write("/sys/bus/netdevsim/devices/netdevsim10/sriov_numvfs", &VFS.to_string())?;
@@ -37,7 +37,7 @@ impl Nic {
         Ok(Self { devlink, handle: DEVICE.parse()? })
     }
 
-    fn set(&mut self, mode: EswitchMode) -> Result<()> {
+    pub(super) fn set(&mut self, mode: EswitchMode) -> Result<()> {
         Ok(self.devlink.set_eswitch_mode(&self.handle, mode)?)
     }
 }
@@ -193,7 +193,8 @@ fn name_of(ifindex: u32) -> Result<String> {
     found.with_context(|| format!("no netdev has ifindex {ifindex}"))
 }
 
-fn netdev_of_port(port: &str) -> Result<String> {
+/// The netdev that the kernel says is a port of this name.
+pub(super) fn netdev_of_port(port: &str) -> Result<String> {
     let all = sys::list("/sys/class/net");
     let found = all.into_iter().find(|name| {
         sys::read(format!("/sys/class/net/{name}/phys_port_name")).is_ok_and(|text| text == port)

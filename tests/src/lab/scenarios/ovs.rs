@@ -1,13 +1,18 @@
 //! Open vSwitch with the kernel's datapath: a PF as uplink of a bridge that `apply` makes, a VF's traffic through it, and a
-//! mirror of that traffic. The two cards are on one wire.
+//! mirror of that traffic. The two cards are on one wire. And ports whose hardware vanishes: a VF and a representor.
 
+use super::devlink::{Nic, netdev_of_port};
 use super::{Lab, Scenario, plain};
 use crate::lab::{cli, eventually, guest, links, switch, sys};
 use anyhow::{Context as _, Result, ensure};
+use portwright_core::desired::EswitchMode;
 use std::time::Duration;
 
 pub(super) fn table() -> Vec<Scenario> {
-    vec![plain("ovs-a-vf-reaches-a-bridge-of-the-kernel-datapath-over-a-pf", over_a_pf)]
+    vec![
+        plain("ovs-a-vf-reaches-a-bridge-of-the-kernel-datapath-over-a-pf", over_a_pf),
+        plain("ovs-ports-whose-vf-or-representor-vanishes", vanishing),
+    ]
 }
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -130,4 +135,56 @@ fn frames_at_mon0(traffic: impl FnOnce() -> Result<()>) -> Result<u64> {
     let before = switch::received("mon0")?;
     traffic()?;
     Ok(switch::received("mon0")?.saturating_sub(before))
+}
+
+/// Fault 20 of docs/ovs-faults.md: the port of a VF that is taken away, and of a representor whose e-switch goes back to legacy.
+fn vanishing(lab: &mut Lab) -> Result<()> {
+    let pf = lab.card(0)?;
+    let mut nic = Nic::new()?;
+    switch::beside(|| {
+        let vf = appear(&pf, &mut nic)?;
+        let policy = |grace: u32| {
+            format!(
+                "apiVersion: portwright.dev/v1alpha1\nkind: NodePolicy\nmetadata: {{name: lab}}\nspec:\n  \
+                 ovs: {{collect: {{graceSeconds: {grace}}}}}\n  bridges:\n  - name: br-lab\n    datapath: system\n    \
+                 ports: [{{name: {vf}}}, {{name: rep0}}]\n"
+            )
+        };
+        cli::converge(&policy(300))?;
+        let both = ["rep0", vf.as_str()].map(|port| format!("bridge/br-lab/port/{port} InterfaceMissing"));
+
+        nic.set(EswitchMode::Legacy)?;
+        guest::set_attribute(&pf, "sriov_numvfs", "0")?;
+        eventually("the netdevs going", WITHIN, || {
+            let gone = |name: &str| guest::ifindex(name).is_err();
+            (gone("rep0") && gone(&vf)).then_some(())
+        })?;
+        let waiting = cli::plan(&policy(300))?;
+        let mut reasons = waiting.reasons();
+        reasons.sort();
+        ensure!(reasons == both && waiting.steps.is_empty(), "they are left over:\n{waiting}");
+        let due = cli::apply(&policy(0))?;
+        ensure!(due.code == Some(1), "their interfaces are missing:\n{due}");
+        let left = switch::vsctl("list-ports br-lab")?;
+        ensure!(left.is_empty(), "the leftovers are still there: {left}\n{due}");
+
+        let again = appear(&pf, &mut nic)?;
+        ensure!(again == vf, "the VF was {vf} and is {again}");
+        cli::converge(&policy(300))?;
+        let datapath = switch::ask(&["dpctl/show"])?;
+        ensure!(datapath.contains("rep0") && datapath.contains(&vf), "not in the datapath:\n{datapath}");
+        Ok(())
+    })
+}
+
+/// A VF with its netdev, and a representor named `rep0`; gives the VF's name.
+fn appear(pf: &str, nic: &mut Nic) -> Result<String> {
+    nic.set(EswitchMode::Switchdev)?;
+    sys::tool("ip", &["link", "set", &netdev_of_port("pf0vf0")?, "down", "name", "rep0"])?;
+    guest::set_attribute(pf, "sriov_numvfs", "1")?;
+    let vf = guest::vf(pf, 0)?;
+    let netdev = eventually("the VF's netdev", WITHIN, || guest::netdev(&vf))?;
+    // The kernel counts on; a name of our own is the same each time.
+    sys::tool("ip", &["link", "set", &netdev, "down", "name", "vf0"])?;
+    Ok("vf0".to_owned())
 }
