@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use portwright_core::desired::EswitchMode;
 
+pub use crate::program::{HOST_ARGUMENT, become_the_hosts};
 pub(crate) use claim::{Claim, Refusal, busy, claimed};
 pub use serve::child_main;
 pub use writer::{Launcher, Writer};

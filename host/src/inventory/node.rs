@@ -6,6 +6,7 @@ use portwright_core::observed::{NodeFacts, Problem, Sight};
 use portwright_core::{Fact, Object, mac, udev_rule};
 
 use crate::proc::module;
+use crate::program::{self, MODPROBE};
 use crate::root::{ReadError, Root};
 use crate::sysfs::{Reasons, parse};
 
@@ -24,7 +25,7 @@ pub(crate) fn facts(root: &Root, problems: &mut Vec<Problem>) -> NodeFacts {
         lockdown: lockdown(root, &mut reasons),
         drivers: reasons.take(root.names("sys/bus/pci/drivers")).unwrap_or_default().into_iter().collect(),
         modules: modules(root, &kernel, &mut reasons),
-        modprobe: root.has_program("sbin/modprobe") || root.has_program("usr/sbin/modprobe"),
+        modprobe: program::find(root, &MODPROBE).is_some(),
         udev_rule: reasons.take(root.document(udev_rule::PATH, RULE_LIMIT)),
         sight: Sight::Complete,
         kernel,

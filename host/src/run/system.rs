@@ -1,6 +1,5 @@
 //! Changes of the node: the udev rule and kernel modules.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use portwright_core::observed::module_name;
@@ -8,7 +7,7 @@ use portwright_core::{Object, PciAddress, udev_rule};
 
 use super::{Done, HostError};
 use crate::node::{HostNode, unless_stale};
-use crate::program::{self, Ended};
+use crate::program::{self, Ended, MODPROBE};
 use crate::write;
 
 /// A module's own start-up may probe devices.
@@ -19,7 +18,7 @@ const UDEVADM_WITHIN: Duration = Duration::from_secs(10);
 pub(super) fn write_udev_rule(node: &mut HostNode, content: &str) -> Done {
     let path = node.root().join(udev_rule::PATH);
     write::replace(&path, content.as_bytes(), 0o644, 0o755).map_err(|source| HostError::Write { source })?;
-    if let Some(udevadm) = find(node, &["usr/bin/udevadm", "bin/udevadm", "sbin/udevadm"])
+    if let Some(udevadm) = program::find(node.root(), &["usr/bin/udevadm", "bin/udevadm", "sbin/udevadm"])
         && node.root().is_host()
     {
         // udevd also notices changed folders by itself, so that a refusal here changes nothing.
@@ -31,9 +30,8 @@ pub(super) fn write_udev_rule(node: &mut HostNode, content: &str) -> Done {
 /// Loads a module with the host's `modprobe` and sees that its driver is registered.
 pub(super) fn load_module(node: &mut HostNode, pf: PciAddress, module: &str) -> Done {
     const PROGRAM: &str = "modprobe";
-    let places = ["sbin/modprobe", "usr/sbin/modprobe"];
-    let Some(modprobe) = find(node, &places) else {
-        let looked_for = places.iter().map(|place| node.root().join(place)).collect();
+    let Some(modprobe) = program::find(node.root(), &MODPROBE) else {
+        let looked_for = MODPROBE.iter().map(|place| node.root().join(place)).collect();
         return Err(HostError::NoProgram { program: PROGRAM, looked_for });
     };
     let mut words = vec!["--", module];
@@ -65,8 +63,4 @@ pub(super) fn load_module(node: &mut HostNode, pf: PciAddress, module: &str) -> 
 /// on the command line comes last and counts.
 fn binding_nothing(module: &str) -> Option<&'static str> {
     (module_name(module) == "vfio_pci").then_some("ids=")
-}
-
-fn find(node: &HostNode, places: &[&str]) -> Option<PathBuf> {
-    places.iter().find(|place| node.root().has_program(place)).map(|place| node.root().join(place))
 }
