@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use common::schema::differences;
 use common::{portwright, repository};
+use portwright::daemon::state::word::Word;
 use portwright_core::{Observed, Reason};
 use serde_json::{Value, json};
 
@@ -131,7 +132,8 @@ fn every_reason_is_in_the_schemas_and_has_a_heading() {
     let errors = std::fs::read_to_string(repository().join("docs/errors.md")).unwrap();
     let headings: BTreeSet<String> =
         errors.lines().filter_map(|line| line.strip_prefix("## ")).map(ToOwned::to_owned).collect();
-    assert_eq!(headings, reasons);
+    let words = Word::ALL.iter().map(ToString::to_string);
+    assert_eq!(headings, reasons.into_iter().chain(words).collect());
 }
 
 #[test]

@@ -4,5 +4,6 @@
 
 pub mod cluster;
 pub mod facts;
+pub mod state;
 pub mod turn;
 pub mod wish;

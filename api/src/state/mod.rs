@@ -35,6 +35,8 @@ pub const STATE_KIND: &str = "NodeState";
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStateContent {
+    /// Name of the node.
+    pub node: String,
     /// Version of the agent.
     pub agent_version: String,
     /// The round of the agent's loop that found what is told here. Later rounds that found the same are not told.

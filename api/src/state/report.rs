@@ -115,7 +115,7 @@ pub struct RunState {
     pub failed: u32,
     /// Steps that were not tried.
     pub skipped: u32,
-    /// The steps in order; if not all are shown, failed ones come first.
+    /// The steps in order; if not all are shown, those that failed are.
     #[schemars(length(max = limit::STEPS))]
     pub steps: Vec<ReportedStep>,
 }
