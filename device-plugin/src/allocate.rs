@@ -74,7 +74,8 @@ fn find<'p>(pool: &'p Pool, id: &str) -> Result<&'p PoolDevice, Status> {
         Status::not_found(format!("{resource}: device {id} is not there, or is not in this pool any more"))
     })?;
     match &device.health {
-        Health::Healthy => Ok(device),
+        // Whoever is withheld is waited for.
+        Health::Healthy | Health::Withheld { .. } => Ok(device),
         Health::Unhealthy { why } => {
             Err(Status::failed_precondition(format!("{resource}: device {id} is unhealthy: {why}")))
         }
@@ -95,7 +96,8 @@ async fn ready(context: &Context, pool: &Pool, device: &PoolDevice) -> Result<Re
     let candidate = &device.candidate;
     let lost_netdev =
         netdevs.is_empty() && device.options.vdpa.is_none() && is_kernel(candidate.driver.as_deref());
-    if lost_netdev || context.ledger.used_before(device.id()) {
+    let withheld = matches!(device.health, Health::Withheld { .. });
+    if withheld || lost_netdev || context.ledger.used_before(device.id()) {
         context.gate.ready(device).await.map_err(refuse)?;
     }
     // Read after the wait: numbers may have changed.

@@ -11,7 +11,7 @@ use portwright_core::drive::chain;
 use portwright_core::observed::Holder;
 use portwright_core::pools::answer::Node;
 use portwright_core::pools::config::DeviceType;
-use portwright_core::pools::{Pool, PoolDevice, Pools, ResourceName};
+use portwright_core::pools::{Health, Pool, PoolDevice, Pools, ResourceName};
 use portwright_core::usage::Use;
 use portwright_host::deadline::Deadline;
 use portwright_host::inventory::Observer;
@@ -20,7 +20,7 @@ use portwright_host::write::WriteError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::allocations::Allocations;
+use crate::allocations::{Allocation, Allocations, BY_UID};
 use crate::endpoint::Endpoint;
 use crate::files;
 use crate::kubelet::{Paths, Registration};
@@ -99,6 +99,19 @@ impl Context {
         self
     }
 
+    /// What was handed out in the last minute, as if pods were known to have it: kubelet does not list it at once.
+    pub fn handed_out(&self) -> Vec<Allocation> {
+        let recent = self.ledger.recent().into_iter();
+        let allocation = |(device, resource): (String, ResourceName)| Allocation {
+            device,
+            resource: resource.to_string(),
+            namespace: BY_UID.to_owned(),
+            pod: "just-allocated".to_owned(),
+            container: String::new(),
+        };
+        recent.map(allocation).collect()
+    }
+
     /// Adds devices to a pool's CDI specification.
     pub(crate) fn update_cdi(
         &self,
@@ -153,6 +166,12 @@ impl Connections {
     }
 }
 
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("pools", &self.endpoints.keys()).finish_non_exhaustive()
+    }
+}
+
 impl Plugin {
     /// Begins to watch kubelet's folders. Nothing is served before the first [`Plugin::publish`].
     pub fn start(context: Context) -> Plugin {
@@ -198,12 +217,17 @@ impl Plugin {
         let withheld = self.context.ledger.withheld();
         for pool in &self.published.pools {
             let mut pool = pool.clone();
-            pool.devices.retain(|device| !device.candidate.address.is_some_and(|at| withheld.contains(&at)));
+            let held_back = |device: &&mut PoolDevice| {
+                device.candidate.address.is_some_and(|address| withheld.contains(&address))
+            };
+            for device in pool.devices.iter_mut().filter(held_back) {
+                device.health = Health::Withheld { why: "it is being put in order".to_owned() };
+            }
             let resource = pool.spec.resource.clone();
-            self.context.metrics.size(&resource, pool.devices.len(), pool.healthy());
+            self.context.metrics.size(&resource, pool.shown().count(), pool.healthy());
             match self.endpoints.get(&resource) {
                 Some(endpoint) => endpoint.update(pool),
-                None if pool.devices.is_empty() => {}
+                None if pool.shown().next().is_none() => {}
                 None => {
                     tracing::info!(%resource, devices = pool.devices.len(), "the pool is served");
                     self.context.metrics.begin(&resource);
@@ -227,6 +251,12 @@ impl Plugin {
     pub async fn withhold(&mut self, addresses: BTreeSet<PciAddress>) {
         self.context.ledger.withhold(addresses);
         let pools = std::mem::take(&mut self.published);
+        self.publish(pools).await;
+    }
+
+    /// The same together with new pools.
+    pub async fn publish_without(&mut self, pools: Pools, addresses: BTreeSet<PciAddress>) {
+        self.context.ledger.withhold(addresses);
         self.publish(pools).await;
     }
 

@@ -92,7 +92,7 @@ fn list(pool: &Pool) -> Vec<Device> {
         health: if device.is_healthy() { "Healthy" } else { "Unhealthy" }.to_owned(),
         topology: topology(device.candidate.numa_node),
     };
-    pool.devices.iter().map(device).collect()
+    pool.shown().map(device).collect()
 }
 
 type DeviceLists = Pin<Box<dyn Stream<Item = Result<ListAndWatchResponse, Status>> + Send>>;

@@ -24,6 +24,12 @@ use crate::netlink::NetlinkError;
 const KERNEL_GROUP: u32 = 1;
 /// `RTMGRP_LINK`.
 const LINK_GROUP: u32 = 1;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR` and `RTMGRP_IPV6_ROUTE`.
+const NETWORK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// Bytes of a netlink message's head.
+const NETLINK_HEAD: usize = 16;
+/// `RTM_NEWROUTE` and `RTM_DELROUTE`.
+const ROUTE_MESSAGES: [u16; 2] = [24, 25];
 /// Receive buffer in bytes: several hundred VFs appear in one burst.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// A uevent is at most `UEVENT_BUFFER_SIZE` (2 KiB) and its header.
@@ -52,7 +58,8 @@ impl Uevent {
 pub enum Event {
     /// A device event.
     Device(Uevent),
-    /// A link of this network namespace changed.
+    /// A link of this network namespace changed; for those who listen to the [network](Uevents::open_network) also an
+    /// address or a default route.
     Link,
     /// Events were lost: look at everything again.
     Overflow,
@@ -86,9 +93,18 @@ pub struct Uevents {
 impl Uevents {
     /// Starts listening in the present network namespace.
     pub fn open() -> Result<Uevents, NetlinkError> {
+        Uevents::open_groups(LINK_GROUP)
+    }
+
+    /// The same, and hears of addresses and default routes too: what the management path is found by.
+    pub fn open_network() -> Result<Uevents, NetlinkError> {
+        Uevents::open_groups(NETWORK_GROUPS)
+    }
+
+    fn open_groups(groups: u32) -> Result<Uevents, NetlinkError> {
         Ok(Uevents {
             devices: listen(NETLINK_KOBJECT_UEVENT, KERNEL_GROUP, "uevent")?,
-            links: listen(NETLINK_ROUTE, LINK_GROUP, "route")?,
+            links: listen(NETLINK_ROUTE, groups, "route")?,
             buffer: Vec::with_capacity(DATAGRAM),
         })
     }
@@ -142,6 +158,7 @@ impl Uevents {
         }
         loop {
             match receive(&self.links, &mut self.buffer) {
+                Received::Datagram if is_other_route(&self.buffer) => {}
                 Received::Datagram => return Some(Ok(Event::Link)),
                 Received::Stranger => {}
                 Received::Lost => return Some(Ok(Event::Overflow)),
@@ -150,6 +167,14 @@ impl Uevents {
             }
         }
     }
+}
+
+/// Whether a message is about a route that is no default route: a node that speaks BGP hears thousands of them.
+fn is_other_route(message: &[u8]) -> bool {
+    let kind = message.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
+    // `struct rtmsg` has the length of the destination's prefix as its second byte.
+    let prefix = message.get(NETLINK_HEAD + 1).copied().unwrap_or_default();
+    kind.is_some_and(|kind| ROUTE_MESSAGES.contains(&kind)) && prefix != 0
 }
 
 impl AsFd for Uevents {
@@ -201,7 +226,21 @@ fn failed(source: io::Error) -> NetlinkError {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{is_other_route, parse};
+
+    #[test]
+    fn of_routes_only_default_ones_are_told() {
+        let message = |kind: u16, prefix: u8| {
+            let mut bytes = vec![0_u8; 28];
+            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            bytes[17] = prefix;
+            bytes
+        };
+        assert!(is_other_route(&message(24, 24)) && is_other_route(&message(25, 128)));
+        assert!(!is_other_route(&message(24, 0)), "a default route");
+        assert!(!is_other_route(&message(16, 24)), "a link");
+        assert!(!is_other_route(&[]));
+    }
 
     #[test]
     fn the_kernels_form_is_read_and_nothing_else() {

@@ -43,14 +43,18 @@ pub struct Carried {
 impl Carried {
     /// The PFs that were looked at and on which nothing is left to do, in the way or unknown.
     pub fn verified(&self) -> BTreeSet<PciAddress> {
-        let after = &self.report.after;
-        let left = after.steps.iter().map(|step| &step.object);
-        let left = left.chain(after.blocked.iter().map(|blocked| &blocked.object));
-        let left: BTreeSet<PciAddress> =
-            left.chain(after.unknown.iter().map(|unknown| &unknown.object)).filter_map(Object::pf).collect();
-        let looked_at = after.subjects.iter().filter_map(|subject| subject.object.pf());
-        looked_at.filter(|pf| !left.contains(pf)).collect()
+        verified(&self.report.after)
     }
+}
+
+/// The PFs that a plan looked at and on which nothing is left to do, in the way or unknown.
+pub fn verified(plan: &Plan) -> BTreeSet<PciAddress> {
+    let left = plan.steps.iter().map(|step| &step.object);
+    let left = left.chain(plan.blocked.iter().map(|blocked| &blocked.object));
+    let left: BTreeSet<PciAddress> =
+        left.chain(plan.unknown.iter().map(|unknown| &unknown.object)).filter_map(Object::pf).collect();
+    let looked_at = plan.subjects.iter().filter_map(|subject| subject.object.pf());
+    looked_at.filter(|pf| !left.contains(pf)).collect()
 }
 
 /// Plans, applies and verifies once.

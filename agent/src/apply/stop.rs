@@ -15,17 +15,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::output;
 
 /// Why no further step may begin, once there is a reason.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Stop {
     signalled: Arc<OnceLock<&'static str>>,
     deadline: Option<(Deadline, u64)>,
+    asked: Option<Arc<Asked>>,
+}
+
+/// Says before each step why it may not begin, if it may not.
+type Asked = dyn Fn(&Step) -> Option<String> + Send + Sync;
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stop")
+            .field("signalled", &self.signalled)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Stop {
     /// Stops when `timeout` seconds are over, and from now on at the first SIGINT or SIGTERM.
     pub fn on_signals(timeout: Option<u64>) -> io::Result<Stop> {
         let deadline = timeout.map(|seconds| (Deadline::after(Duration::from_secs(seconds)), seconds));
-        let stop = Stop { signalled: Arc::default(), deadline };
+        let stop = Stop { signalled: Arc::default(), deadline, asked: None };
         let runtime = Builder::new_current_thread().enable_io().build()?;
         // Registered here and not in the thread: from the return of this function on no signal ends the process.
         let (mut interrupt, mut terminate) = {
@@ -48,6 +61,16 @@ impl Stop {
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
         Ok(stop)
+    }
+
+    /// Stops when `asked` says why: it is asked before each step.
+    pub fn when(asked: impl Fn(&Step) -> Option<String> + Send + Sync + 'static) -> Stop {
+        Stop { asked: Some(Arc::new(asked)), ..Stop::default() }
+    }
+
+    /// Why a step may not begin.
+    fn forbids(&self, step: &Step) -> Option<String> {
+        self.reason().or_else(|| self.asked.as_ref().and_then(|asked| asked(step)))
     }
 
     /// Why no further step may begin.
@@ -94,7 +117,7 @@ impl<N: Node> Node for Stoppable<N> {
 
     fn run(&mut self, step: &Step) -> Result<(), RunError<N::Error>> {
         let owed = self.is_owed(step);
-        if let Some(because) = self.stop.reason().filter(|_| !owed) {
+        if let Some(because) = self.stop.forbids(step).filter(|_| !owed) {
             return Err(RunError::Stopped { because });
         }
         self.node.run(step)?;
@@ -107,7 +130,7 @@ impl<N: Node> Node for Stoppable<N> {
     }
 
     fn run_together(&mut self, steps: &[Step]) -> Result<(), RunError<N::Error>> {
-        match self.stop.reason() {
+        match steps.iter().find_map(|step| self.stop.forbids(step)) {
             Some(because) => Err(RunError::Stopped { because }),
             None => self.node.run_together(steps),
         }

@@ -71,6 +71,8 @@ impl fmt::Display for Cause {
 pub struct Facts {
     /// Grows with each round; 0 before the first.
     pub sequence: u64,
+    /// Number of the last wake that was heard before the node was looked at.
+    pub heard: u64,
     /// When the round ended, in Unix seconds.
     pub at: u64,
     /// How long it took, from being woken to these facts.
@@ -103,6 +105,13 @@ pub struct Facts {
     pub turn: Turn,
     /// Why the round could not be completed; everything else is then as it was.
     pub trouble: Option<String>,
+}
+
+impl Facts {
+    /// Reasons, joined by commas.
+    pub fn list(causes: &BTreeSet<Cause>) -> String {
+        causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A policy as far as the loop is concerned.

@@ -4,6 +4,13 @@
 
 pub mod cluster;
 pub mod facts;
+pub mod files;
+pub mod gate;
+pub mod hands;
+pub mod memory;
+pub mod mind;
+pub mod round;
+pub mod start;
 pub mod state;
 pub mod turn;
 pub mod wish;

@@ -1,11 +1,12 @@
 //! The node as a whole: kernel and Open vSwitch, which do not know each other, as one [`Node`].
 
+pub mod eye;
 mod gone;
-mod switch;
+pub mod switch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
@@ -13,9 +14,10 @@ use portwright_core::ovs::{MirrorHealth, Target};
 use portwright_core::{Change, Observed, Step};
 use portwright_host::node::{HostNode, Supplement};
 use portwright_host::run::HostError;
-use portwright_ovs::node::{OvsError, Watch};
+use portwright_ovs::node::OvsError;
 use portwright_ovs::ovsdb::Remote;
 
+use self::eye::{Eye, locked};
 pub use self::gone::Keeping;
 pub use self::switch::SwitchPart;
 use crate::cli::Global;
@@ -57,24 +59,41 @@ pub struct WholeNode {
     /// Kernel, netlink, devlink.
     pub host: HostNode,
     switch: Arc<Mutex<SwitchPart>>,
+    /// Who looks at the switch; none if every observation does.
+    eye: Option<Eye>,
 }
 
 impl WholeNode {
-    /// Joins the two, and `pods` says who has which VF. What OVSDB says is a part of every observation, also of those that are made right before a disruptive
-    /// step: the management path may run over a bridge.
-    pub fn new(mut host: HostNode, switch: SwitchPart, mut pods: Supplement) -> WholeNode {
-        let switch = Arc::new(Mutex::new(switch));
-        let shared = Arc::clone(&switch);
-        host.set_supplement(Box::new(move |observed| {
-            locked(&shared).supplement(observed);
-            pods(observed);
-        }));
-        WholeNode { host, switch }
+    /// Joins the two, and `pods` says who has which VF. What OVSDB says is a part of every observation, also of those that are
+    /// made right before a disruptive step: the management path may run over a bridge.
+    pub fn new(host: HostNode, switch: SwitchPart, pods: Supplement) -> WholeNode {
+        WholeNode::with(host, Arc::new(Mutex::new(switch)), None, pods)
     }
 
-    /// As [`SwitchPart::watch`].
-    pub fn watch_switch(&self) -> Option<Watch> {
-        locked(&self.switch).watch()
+    /// The same with a switch that others have too.
+    pub fn with_shared(host: HostNode, switch: Arc<Mutex<SwitchPart>>, pods: Supplement) -> WholeNode {
+        WholeNode::with(host, switch, None, pods)
+    }
+
+    /// The same, where an eye that is open looks at the switch.
+    pub fn with_eye(host: HostNode, switch: Arc<Mutex<SwitchPart>>, eye: Eye, pods: Supplement) -> WholeNode {
+        WholeNode::with(host, switch, Some(eye), pods)
+    }
+
+    fn with(
+        mut host: HostNode,
+        switch: Arc<Mutex<SwitchPart>>,
+        eye: Option<Eye>,
+        mut pods: Supplement,
+    ) -> WholeNode {
+        let (shared, seen) = (Arc::clone(&switch), eye.clone());
+        let memory = locked(&switch).memory();
+        host.set_supplement(Box::new(move |observed| {
+            let look = seen.as_ref().map_or_else(|| locked(&shared).look(), Eye::last);
+            memory.add(look, observed);
+            pods(observed);
+        }));
+        WholeNode { host, switch, eye }
     }
 
     /// As [`SwitchPart::mirror_health`].
@@ -83,13 +102,23 @@ impl WholeNode {
     }
 
     fn on_switch(&mut self, steps: &[Step]) -> Result<(), RunError<NodeError>> {
-        locked(&self.switch).run(steps).map_err(|error| wrap(error, NodeError::Ovs))
+        let mut switch = locked(&self.switch);
+        let done = switch.run(steps).map_err(|error| wrap(error, NodeError::Ovs));
+        if let Some(eye) = &self.eye {
+            // What is observed next has to show what was done.
+            eye.keep(switch.look());
+        }
+        done
     }
 }
 
-/// A panic elsewhere leaves nothing half-done in there.
-fn locked(switch: &Mutex<SwitchPart>) -> MutexGuard<'_, SwitchPart> {
-    switch.lock().unwrap_or_else(PoisonError::into_inner)
+/// Adds what an open eye sees of the switch to each observation, before another supplement.
+pub fn seen_by(eye: Eye, switch: &Mutex<SwitchPart>, mut further: Supplement) -> Supplement {
+    let memory = locked(switch).memory();
+    Box::new(move |observed| {
+        memory.add(eye.last(), observed);
+        further(observed);
+    })
 }
 
 fn wrap<E: std::error::Error>(error: RunError<E>, wrap: fn(E) -> NodeError) -> RunError<NodeError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portwright_core::drive::{RunError, chain};
@@ -10,18 +11,40 @@ use portwright_core::ovs::{MirrorHealth, MirrorWatch, Ovs, Target};
 use portwright_core::{Observed, Step};
 use portwright_host::deadline::Stopwatch;
 use portwright_ovs::liveness::Liveness;
-use portwright_ovs::node::{OvsError, OvsNode, Probed, Seen, Watch};
+use portwright_ovs::node::{OvsError, OvsNode, Probed, Watch};
 use portwright_ovs::ovsdb::Remote;
 
+use super::eye::Look;
 use super::gone::{Gone, Keeping};
 
 /// The virtual switch of a node, if one may be there.
 #[derive(Debug)]
 pub struct SwitchPart {
     node: Option<OvsNode>,
-    gone: Gone,
+    remote: Option<Remote>,
+    gone: Memory,
     mirrors: MirrorWatch,
     clock: Stopwatch,
+}
+
+/// What is remembered of ports whose interface is gone. It is asked also while the switch itself is busy.
+#[derive(Debug, Clone)]
+pub(super) struct Memory(Arc<Mutex<Gone>>);
+
+impl Memory {
+    /// Adds what a look at the switch gave to an observation of the kernel.
+    pub(super) fn add(&self, look: Look, observed: &mut Observed) {
+        match look {
+            Look::Absent => {}
+            Look::Unreachable { why } => {
+                observed.problems.push(Problem { object: Target::Switch.object(), reason: why });
+            }
+            Look::There(mut ovs) => {
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).mark(&mut ovs, observed);
+                observed.ovs = Some(*ovs);
+            }
+        }
+    }
 }
 
 impl SwitchPart {
@@ -35,25 +58,29 @@ impl SwitchPart {
         state_dir: &Path,
         keeping: Keeping,
     ) -> Result<SwitchPart, OvsError> {
-        let node = remote.map(|remote| OvsNode::new(remote, within)).transpose()?;
-        let (gone, mirrors) = (Gone::new(state_dir, keeping), MirrorWatch::default());
-        Ok(SwitchPart { node, gone, mirrors, clock: Stopwatch::start() })
+        let node = remote.clone().map(|remote| OvsNode::new(remote, within)).transpose()?;
+        let gone = Memory(Arc::new(Mutex::new(Gone::new(state_dir, keeping))));
+        Ok(SwitchPart { node, remote, gone, mirrors: MirrorWatch::default(), clock: Stopwatch::start() })
     }
 
     /// Adds what OVSDB says to an observation of the kernel.
     pub fn supplement(&mut self, observed: &mut Observed) {
-        let Some(node) = &mut self.node else { return };
-        match node.observe() {
-            Seen::Absent => {}
-            Seen::Unreachable(error) => {
-                let problem = Problem { object: Target::Switch.object(), reason: chain(&*error) };
-                observed.problems.push(problem);
-            }
-            Seen::There(mut ovs) => {
-                self.gone.mark(&mut ovs, observed);
-                observed.ovs = Some(*ovs);
-            }
-        }
+        let look = self.look();
+        self.gone.add(look, observed);
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        self.gone.clone()
+    }
+
+    /// Looks at the switch.
+    pub fn look(&mut self) -> Look {
+        self.node.as_mut().map_or(Look::Absent, |node| node.observe().into())
+    }
+
+    /// The database's address, if there may be a switch.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
     }
 
     /// Fills in what is counted about mirrors, for those who show it. Only reads; what cannot be read stays unknown.

@@ -57,6 +57,16 @@ impl From<RegistrationArg> for Registration {
     }
 }
 
+/// `on` or `off`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On
+    #[default]
+    On,
+    /// Off
+    Off,
+}
+
 /// Arguments of `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
@@ -66,12 +76,30 @@ pub struct RunArgs {
     /// Prefix of pools that name none [default: intel.com]
     #[arg(long, value_name = "PREFIX")]
     pub resource_prefix: Option<String>,
-    /// NodePolicy files (not there yet)
-    #[arg(long, num_args = 1.., value_name = "FILE")]
+    /// NodePolicy files; changes of the files are followed
+    #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with = "kube")]
     pub policy: Vec<PathBuf>,
-    /// Take NodePolicies from the API server (not there yet)
+    /// Take NodePolicies from the API server (KUBECONFIG, else the service account) and tell it how things are
     #[arg(long)]
     pub kube: bool,
+    /// Name of this node's Node object
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Namespace of the Leases that limit how many nodes are disrupted at once
+    #[arg(long, env = "POD_NAMESPACE", default_value = "portwright", value_name = "NAME")]
+    pub namespace: String,
+    /// Tell facts about NICs as labels of the Node below this prefix (such as `nic.portwright.dev`); with --kube
+    #[arg(long, value_name = "PREFIX", requires = "kube")]
+    pub node_labels: Option<String>,
+    /// Whether traffic per VF is among the metrics
+    #[arg(long, value_enum, default_value_t, value_name = "SWITCH")]
+    pub vf_metrics: Switch,
+    /// Apply once and end: the files of --policy, else the last good policies of the state directory
+    #[arg(long, conflicts_with_all = ["kube", "device_plugin_config"])]
+    pub once: bool,
+    /// With --once: kubelet is not there yet, as at boot
+    #[arg(long, requires = "once")]
+    pub before_kubelet: bool,
     /// How kubelet is told of pools
     #[arg(long, value_enum, default_value_t, value_name = "WAY")]
     pub registration: RegistrationArg,
@@ -151,6 +179,12 @@ impl SriovdpArgs {
             resource_prefix: Some(self.resource_prefix.clone()),
             policy: Vec::new(),
             kube: false,
+            node_name: None,
+            namespace: String::new(),
+            node_labels: None,
+            vf_metrics: Switch::On,
+            once: false,
+            before_kubelet: false,
             registration: RegistrationArg::Auto,
             use_cdi: self.use_cdi == "true" || self.use_cdi == "1",
             listen: SocketAddr::from(([127, 0, 0, 1], 9808)),

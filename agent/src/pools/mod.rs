@@ -3,9 +3,11 @@
 pub mod args;
 pub mod error;
 pub mod held;
+pub mod source;
 pub mod view;
 pub mod wanted;
 
 pub use args::{PoolSources, PoolsArgs, RegistrationArg, RunArgs, SriovdpArgs};
 pub use error::PoolsError;
+pub use source::PoolSource;
 pub use wanted::Wanted;

@@ -64,7 +64,7 @@ fn device_document(pool: &Pool, device: &PoolDevice) -> DeviceDocument {
     let candidate = &device.candidate;
     let why = match &device.health {
         Health::Healthy => None,
-        Health::Unhealthy { why } => Some(why.clone()),
+        Health::Unhealthy { why } | Health::Withheld { why } => Some(why.clone()),
     };
     DeviceDocument {
         id: candidate.id.clone(),

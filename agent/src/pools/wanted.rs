@@ -44,8 +44,13 @@ impl Wanted {
 
     /// The pools on this node: policies first, as they name each VF.
     pub fn specs(&self, observed: &Observed) -> Result<Vec<PoolSpec>, PoolsError> {
+        self.specs_of(observed, &self.desired)
+    }
+
+    /// The same with other policies.
+    pub fn specs_of(&self, observed: &Observed, desired: &Desired) -> Result<Vec<PoolSpec>, PoolsError> {
         let prefix = self.prefix.as_deref();
-        let mut specs = spec::of_policies(observed, &self.desired, prefix);
+        let mut specs = spec::of_policies(observed, desired, prefix);
         specs.extend(self.config.iter().flat_map(|config| spec::of_config(config, prefix)));
         match spec::twice(&specs) {
             None => Ok(specs),

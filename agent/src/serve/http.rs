@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -13,11 +13,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use portwright_core::Reason;
 use portwright_device_plugin::Connections;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+
+use crate::daemon::facts::Facts;
 
 /// Clients at a time.
 const MOST_CLIENTS: usize = 32;
@@ -31,19 +34,23 @@ pub struct Shown {
     pub registry: Registry,
     /// Pools and whether kubelet listens.
     pub connections: Connections,
-    /// Why the loop is not well, if it is not.
-    pub trouble: Mutex<Option<String>>,
+    /// What the loop tells.
+    pub facts: watch::Receiver<Arc<Facts>>,
 }
 
 impl Shown {
-    /// Says what is wrong with the loop, or that nothing is.
-    pub fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
+    /// Ready: the whole node was seen, kubelet listens to every pool, and Open vSwitch answers where a policy wants it.
     fn readiness(&self) -> Result<(), String> {
-        if let Some(trouble) = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Err(trouble);
+        let facts = Arc::clone(&self.facts.borrow());
+        if facts.sequence == 0 {
+            return Err("the node was not looked at yet".to_owned());
+        }
+        if let Some(trouble) = &facts.trouble {
+            return Err(trouble.clone());
+        }
+        let unreachable = facts.plan.blocked.iter().find(|blocked| blocked.reason == Reason::OvsUnreachable);
+        if let Some(blocked) = unreachable {
+            return Err(blocked.message.clone());
         }
         let missing: Vec<String> = self.connections.missing().iter().map(ToString::to_string).collect();
         if missing.is_empty() {

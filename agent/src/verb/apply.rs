@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use portwright_core::Plan;
+use portwright_core::desired::Desired;
 use portwright_core::drive::{Progress, StepReport, chain};
 use portwright_core::plan::text;
 use portwright_host::child::Launcher;
@@ -25,19 +26,24 @@ use crate::{input, state};
 /// Runs the verb.
 pub fn run(global: &Global, arguments: &ApplyArgs) -> Result<Exit, CliError> {
     // What is wrong with files is said before anything of the node is touched.
-    let profiles = input::profiles(global.profiles.as_deref())?;
     let mut desired = input::desired(&input::read_policies(&arguments.policies.files)?)?;
     desired.allow_disruption = arguments.allow_disruption;
+    apply(global, &desired, arguments.timeout)
+}
+
+/// Plans, shows, applies and verifies once.
+pub(super) fn apply(global: &Global, desired: &Desired, timeout: Option<u64>) -> Result<Exit, CliError> {
+    let profiles = input::profiles(global.profiles.as_deref())?;
     let node =
         HostNode::open(Root::new(&global.root), &global.state_dir, profiles.clone(), Launcher::default());
-    let within = arguments.timeout.map_or(OVSDB_WITHIN, Duration::from_secs);
+    let within = timeout.map_or(OVSDB_WITHIN, Duration::from_secs);
     let switch = SwitchPart::new(ovsdb(global), within, &global.state_dir, Keeping::Yes);
     let (node, switch) = (node.map_err(CliError::of_host)?, switch.map_err(CliError::of_ovs)?);
     let node = WholeNode::new(node, switch, held::supplement(global));
     let node = Hinting::new(node, NodeError::hint);
-    let stop = Stop::on_signals(arguments.timeout).map_err(|source| CliError::Signals { source })?;
+    let stop = Stop::on_signals(timeout).map_err(|source| CliError::Signals { source })?;
     let mut node = Stoppable::new(node, stop);
-    let wish = Wish { desired: &desired, profiles: &profiles };
+    let wish = Wish { desired, profiles: &profiles };
     let mut operator = Operator { format: global.output, teller: None };
     let carried = carry_out(&mut node, &wish, &mut operator)?;
     operator.finish();

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod bundle;
 pub mod generate;
 pub mod observe;
+pub mod once;
 pub mod ovs;
 pub mod plan;
 pub mod pools;

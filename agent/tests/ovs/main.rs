@@ -19,6 +19,7 @@ mod common;
 #[path = "../../../ovs/tests/it/harness/mod.rs"]
 mod harness;
 
+mod daemon;
 mod faults;
 mod health;
 mod ownership;

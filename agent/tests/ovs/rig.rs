@@ -82,19 +82,36 @@ impl Rig {
     /// Runs the binary beside the switch. Each run has a `/run/portwright` of its own, so that tests do not wait for each
     /// other's lock.
     pub fn portwright(&self, args: &[&str]) -> Ran {
+        let output = self.command().args(args).output().unwrap();
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The binary beside the switch, still without a verb.
+    pub fn command(&self) -> std::process::Command {
         let binary = env!("CARGO_BIN_EXE_portwright");
         let script = "mkdir -p /run/portwright && mount -t tmpfs none /run/portwright && exec \"$@\"";
         let remote = self.remote.clone().unwrap_or_else(|| self.server.remote().to_string());
         let state = self.state_dir();
         let mut command = std::process::Command::new("ip");
         command.args(["netns", "exec", self.namespace(), "sh", "-c", script, "sh", binary]);
-        command.args(["--ovsdb", &remote, "--state-dir", state.to_str().unwrap()]).args(args);
-        let output = command.output().unwrap();
-        Ran {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        command.args(["--ovsdb", &remote, "--state-dir", state.to_str().unwrap()]);
+        command.args(["--kubelet-dir", self.files.path().join("kubelet").to_str().unwrap()]);
+        command
+    }
+
+    /// Waits until a row is as these words say; the database itself tells.
+    pub fn wait_until(&self, words: &str) {
+        self.vsctl(&format!("wait-until {words}"));
+    }
+
+    /// Makes a netdev beside the switch that belongs to nobody.
+    pub fn plug_alone(&self, port: &str) {
+        self.ip(&["link", "add", port, "type", "veth", "peer", "name", &format!("{port}-peer")]);
+        self.ip(&["link", "set", port, "up"]);
     }
 
     pub fn plan_file(&self, path: &Path) -> Ran {

@@ -46,6 +46,11 @@ pub enum Health {
         /// Why.
         why: String,
     },
+    /// It is not shown to kubelet until it was put in order and looked at. Who asks for it meanwhile waits.
+    Withheld {
+        /// What is being done.
+        why: String,
+    },
 }
 
 impl PoolDevice {
@@ -65,6 +70,11 @@ impl Pool {
     pub fn device(&self, id: &str) -> Option<&PoolDevice> {
         let found = self.devices.binary_search_by(|device| device.id().cmp(id));
         found.ok().and_then(|at| self.devices.get(at))
+    }
+
+    /// The devices that kubelet may see.
+    pub fn shown(&self) -> impl Iterator<Item = &PoolDevice> {
+        self.devices.iter().filter(|device| !matches!(device.health, Health::Withheld { .. }))
     }
 
     /// How many devices can be used.

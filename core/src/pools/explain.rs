@@ -63,7 +63,7 @@ pub fn explain(
         placed.as_ref().and_then(|(number, _)| specs.get(*number)).map(|spec| spec.resource.to_string());
     let unhealthy = placed.and_then(|(_, device)| match device.health {
         Health::Healthy => None,
-        Health::Unhealthy { why } => Some(why),
+        Health::Unhealthy { why } | Health::Withheld { why } => Some(why),
     });
     let pools = specs.iter().map(|spec| view(candidate, spec)).collect();
     Explanation { device: candidate.id.clone(), pool, unhealthy, pools }

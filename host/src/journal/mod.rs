@@ -116,6 +116,11 @@ impl Journal {
         self.this_boot(pf)?.saved_autoprobe
     }
 
+    /// PFs that something is remembered of.
+    pub fn pfs(&self) -> impl Iterator<Item = PciAddress> {
+        self.records.keys().copied()
+    }
+
     /// Whether we made the PF's VFs in this boot.
     pub fn made_by_us(&self, pf: PciAddress) -> bool {
         self.this_boot(pf).is_some_and(|record| record.made_by_us)

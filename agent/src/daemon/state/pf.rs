@@ -89,7 +89,7 @@ fn places(pools: &Pools) -> BTreeMap<&str, Place> {
         resource: pool.spec.resource.to_string(),
         unhealthy: match &device.health {
             Health::Healthy => None,
-            Health::Unhealthy { why } => Some(why.clone()),
+            Health::Unhealthy { why } | Health::Withheld { why } => Some(why.clone()),
         },
     };
     let devices = pools.pools.iter().flat_map(|pool| pool.devices.iter().map(move |device| (pool, device)));

@@ -55,7 +55,7 @@ fn verdict(scene: &Scene<'_>, pool: &Pool) -> Verdict {
     }
     let first = pool.devices.iter().find_map(|device| match &device.health {
         Health::Healthy => None,
-        Health::Unhealthy { why } => Some(format!("{}: {why}", device.id())),
+        Health::Unhealthy { why } | Health::Withheld { why } => Some(format!("{}: {why}", device.id())),
     });
     match first {
         None => Verdict::yes(Word::InSync, "all devices can be given out"),

@@ -1,0 +1,170 @@
+//! The node as the loop has it: looked at and changed in tasks that may block, by one at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use portwright_core::drive::{Node, Progress, RunError, StepReport, chain, run_steps};
+use portwright_core::observed::Pf;
+use portwright_core::{Observed, PciAddress, Plan, Step};
+use portwright_host::inventory::{ObserveError, Observer};
+use portwright_host::node::Supplement;
+use tokio::task::JoinHandle;
+
+use crate::apply::stop::{Stop, Stoppable};
+use crate::node::WholeNode;
+
+/// A node whose agent remembers what it did.
+pub trait Hands: Node + Send + 'static {
+    /// Keeps PFs that were verified as their last good state.
+    ///
+    /// # Errors
+    /// Why it could not be kept.
+    fn remember(&mut self, observed: &Observed, verified: BTreeSet<PciAddress>) -> Result<(), String>;
+
+    /// What is remembered.
+    fn recall(&self) -> Recalled;
+}
+
+/// What the agent remembers of PFs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recalled {
+    /// PFs whose VFs we made since this boot.
+    pub made: BTreeSet<PciAddress>,
+    /// PFs as they were when they were last verified.
+    pub last_good: BTreeMap<PciAddress, Pf>,
+}
+
+impl Hands for WholeNode {
+    fn remember(&mut self, observed: &Observed, verified: BTreeSet<PciAddress>) -> Result<(), String> {
+        self.host.remember(observed, verified).map_err(|error| chain(&error))
+    }
+
+    fn recall(&self) -> Recalled {
+        let journal = self.host.journal();
+        Recalled {
+            made: journal.pfs().filter(|pf| journal.made_by_us(*pf)).collect(),
+            last_good: journal.pfs().filter_map(|pf| Some((pf, journal.last_good(pf)?.clone()))).collect(),
+        }
+    }
+}
+
+/// A node that is only looked at.
+pub struct Looking {
+    observer: Observer,
+    supplement: Supplement,
+}
+
+impl Looking {
+    /// Looks with `observer`; `supplement` adds what the kernel does not know.
+    pub fn new(observer: Observer, supplement: Supplement) -> Looking {
+        Looking { observer, supplement }
+    }
+}
+
+impl Node for Looking {
+    type Error = ObserveError;
+
+    fn observe(&mut self) -> Result<Observed, ObserveError> {
+        let mut observed = self.observer.observe()?;
+        (self.supplement)(&mut observed);
+        Ok(observed)
+    }
+
+    fn run(&mut self, _: &Step) -> Result<(), RunError<ObserveError>> {
+        Err(RunError::Stopped { because: "without a policy nothing is changed".to_owned() })
+    }
+}
+
+impl Hands for Looking {
+    fn remember(&mut self, _: &Observed, _: BTreeSet<PciAddress>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn recall(&self) -> Recalled {
+        Recalled::default()
+    }
+}
+
+/// The node, for one at a time.
+#[derive(Debug)]
+pub struct Actor<N>(Arc<Mutex<N>>);
+
+impl<N: Hands> Actor<N> {
+    /// Takes the node.
+    pub fn new(node: N) -> Actor<N> {
+        Actor(Arc::new(Mutex::new(node)))
+    }
+
+    /// Looks at the whole node.
+    ///
+    /// # Errors
+    /// The chain of causes.
+    pub async fn look(&self) -> Result<(Observed, Recalled), String> {
+        self.blocking(|node| {
+            let observed = node.observe().map_err(|error| chain(&error))?;
+            Ok((observed, node.recall()))
+        })
+        .await?
+    }
+
+    /// Keeps PFs that were verified as their last good state.
+    pub async fn remember(&self, observed: Arc<Observed>, verified: BTreeSet<PciAddress>) {
+        let kept = self.blocking(move |node| node.remember(&observed, verified)).await;
+        if let Err(why) = kept.and_then(|kept| kept) {
+            tracing::warn!(why, "the last good state is not kept");
+        }
+    }
+
+    /// Begins to carry out steps. `stop` says before each step whether it may begin.
+    pub fn begin(&self, plan: Plan, stop: Stop) -> JoinHandle<Vec<StepReport>> {
+        let node = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || {
+            let mut node = Stoppable::new(Borrowed(locked(&node)), stop);
+            run_steps(&mut node, &plan, &mut |progress| tell(&progress))
+        })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut N) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let node = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || work(&mut locked(&node))).await;
+        done.map_err(|error| error.to_string())
+    }
+}
+
+fn tell(progress: &Progress<'_>) {
+    match progress {
+        Progress::Begins(position, of, step) => tracing::info!(position, of, %step, "begins"),
+        Progress::Ended(position, of, report) => {
+            let outcome = crate::apply::progress::outcome(report);
+            tracing::info!(position, of, step = %report.step, outcome, "ended");
+        }
+        Progress::Verifies => {}
+    }
+}
+
+/// Every prefix of a plan is a safe place to stop, also for a panic.
+fn locked<N>(node: &Mutex<N>) -> MutexGuard<'_, N> {
+    node.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The node for the time of a run.
+struct Borrowed<'a, N>(MutexGuard<'a, N>);
+
+impl<N: Node> Node for Borrowed<'_, N> {
+    type Error = N::Error;
+
+    fn observe(&mut self) -> Result<Observed, N::Error> {
+        self.0.observe()
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), RunError<N::Error>> {
+        self.0.run(step)
+    }
+
+    fn run_together(&mut self, steps: &[Step]) -> Result<(), RunError<N::Error>> {
+        self.0.run_together(steps)
+    }
+}

@@ -1,0 +1,200 @@
+//! What a round thinks: from the node, the wish and what was learned before to what may be done now, what waits and for what.
+//! It does nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portwright_core::affected::{self, evictees, needs_turn, touched};
+use portwright_core::desired::{Desired, Document};
+use portwright_core::drive::StepReport;
+use portwright_core::observed::Pf;
+use portwright_core::patience::Patience;
+use portwright_core::usage::uses;
+use portwright_core::{Object, Observed, PciAddress, Plan, Profiles, VfRef, plan};
+use portwright_host::deadline::Stopwatch;
+
+use super::facts::PolicyFact;
+use super::hands::Recalled;
+use super::memory::{Followed, Memory};
+use super::turn::{PodName, Request, Turn};
+use super::wish::Wish;
+use crate::apply::permit::permitted;
+
+/// What follows from a look at the node.
+#[derive(Debug, Default)]
+pub struct Thought {
+    /// What was planned for.
+    pub desired: Arc<Desired>,
+    /// All policies.
+    pub policies: BTreeMap<String, PolicyFact>,
+    /// Everything that is to be done or in the way.
+    pub plan: Plan,
+    /// What may be done now.
+    pub due: Plan,
+    /// What waits, and for what.
+    pub waiting: BTreeMap<Object, String>,
+    /// Functions that kubelet must not give away until they are as they should be.
+    pub withheld: BTreeSet<PciAddress>,
+    /// What is wanted of the cluster.
+    pub request: Option<Request>,
+    /// Steps on these objects need the turn.
+    pub guarded: BTreeSet<Object>,
+}
+
+/// What is learned from round to round.
+#[derive(Debug)]
+pub struct Mind {
+    profiles: Profiles,
+    memory: Memory,
+    patience: Patience,
+    /// PFs that went back to their last good state, which is here.
+    fallen: BTreeMap<PciAddress, Pf>,
+    /// Without policies nothing is planned and nothing changed.
+    acts: bool,
+    clock: Stopwatch,
+    /// What was planned for last.
+    documents: Vec<Document>,
+}
+
+impl Mind {
+    /// A mind that has learned nothing yet but what is in its memory.
+    pub fn new(profiles: Profiles, memory: Memory, acts: bool) -> Mind {
+        Mind {
+            profiles,
+            memory,
+            patience: Patience::default(),
+            fallen: BTreeMap::new(),
+            acts,
+            clock: Stopwatch::start(),
+            documents: Vec::new(),
+        }
+    }
+
+    /// Thinks about the node as it is. `turn` is none without a cluster.
+    pub fn think(
+        &mut self,
+        observed: &Observed,
+        recalled: &Recalled,
+        wish: &Wish,
+        turn: Option<&Turn>,
+    ) -> Thought {
+        if !self.acts {
+            return Thought::default();
+        }
+        let Followed { documents, policies, limits } = self.memory.follow(wish);
+        if documents != self.documents {
+            // Other policies: everything is tried anew, and what is done first for them is no correction.
+            self.patience.forget(self.clock.elapsed());
+            self.fallen.clear();
+            self.documents.clone_from(&documents);
+        }
+        let mut desired = Desired {
+            documents,
+            bindings: self.memory.bindings(),
+            pods: wish.pods.clone(),
+            allow_disruption: false,
+            cluster: turn.is_some(),
+            former: self.memory.former(),
+            fall_back: self.fallen.clone(),
+            ..Desired::default()
+        };
+        // Only who has read all policies knows that a port is in none.
+        if wish.synced && wish.trouble.is_none() {
+            desired.release = released(observed, recalled, &desired);
+        }
+        let mut planned = plan(observed, &desired, &self.profiles);
+        self.memory.note(&planned.subjects, observed);
+        let (held, mut waiting) = self.patience.hold(planned.clone(), observed, self.clock.elapsed());
+        planned.blocked.clone_from(&held.blocked);
+        let mut due = permitted(&held, &desired);
+        let withheld = withheld(&planned, observed);
+        let mut thought = Thought { policies, withheld, ..Thought::default() };
+        if let Some(turn) = turn {
+            let needs = needs_turn(&due, observed, &desired);
+            let evict = evictees(&planned, observed, &desired);
+            thought.request = request(&needs, evict, &limits);
+            thought.guarded = needs.values().flatten().cloned().collect();
+            if let Some(why) = not_granted(turn) {
+                let guarded = &thought.guarded;
+                let is_guarded = |object: &Object| guarded.iter().any(|one| one.goes_with(object));
+                for step in due.steps.iter().filter(|step| is_guarded(&step.object)) {
+                    waiting.entry(step.object.clone()).or_insert_with(|| why.clone());
+                }
+                due.steps.retain(|step| !is_guarded(&step.object));
+                if due.steps.iter().all(|step| step.object == Object::Node) {
+                    due.steps.clear();
+                }
+            }
+        }
+        Thought { desired: Arc::new(desired), plan: planned, due, waiting, ..thought }
+    }
+
+    /// Learns from a run. `jitter` is any random number.
+    pub fn learn(&mut self, reports: &[StepReport], jitter: u32) {
+        self.patience.note(reports, self.clock.elapsed(), jitter);
+    }
+
+    /// The operator asks: everything is tried anew.
+    pub fn asked(&mut self) {
+        self.patience.forget_all();
+        self.fallen.clear();
+    }
+
+    /// When something that waits after a failure may be tried again.
+    pub fn next(&self) -> Option<Duration> {
+        self.patience.next(self.clock.elapsed())
+    }
+}
+
+/// PFs whose VFs we made and that no policy lists any more.
+fn released(observed: &Observed, recalled: &Recalled, desired: &Desired) -> BTreeSet<PciAddress> {
+    let listed = |pf: &Pf| {
+        desired.documents.iter().flat_map(|document| &document.nics).any(|entry| entry.select.matches(pf))
+    };
+    let ours = observed.pfs.iter().filter(|pf| recalled.made.contains(&pf.address));
+    ours.filter(|pf| !pf.vfs.is_empty() && !listed(pf)).map(|pf| pf.address).collect()
+}
+
+/// VFs that are not as they should be, without those that somebody has: kubelet would count these wrong.
+fn withheld(plan: &Plan, observed: &Observed) -> BTreeSet<PciAddress> {
+    let touched = touched(&plan.steps, observed);
+    let vfs = observed.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf.address, vf)));
+    let used = vfs.filter(|(_, vf)| touched.contains(&vf.address)).filter(|(pf, vf)| {
+        let vf = VfRef { pf: *pf, index: vf.index };
+        !uses(observed, vf).is_empty()
+    });
+    let used: BTreeSet<PciAddress> = used.map(|(_, vf)| vf.address).collect();
+    touched.difference(&used).copied().collect()
+}
+
+/// What is wanted of the cluster, if anything is.
+fn request(
+    needs: &BTreeMap<String, BTreeSet<Object>>,
+    evict: BTreeSet<affected::PodName>,
+    limits: &BTreeMap<String, (super::wish::MaxUnavailable, bool)>,
+) -> Option<Request> {
+    let names: BTreeSet<&String> = needs.keys().collect();
+    if names.is_empty() {
+        return None;
+    }
+    let limit = |name: &String| limits.get(name).copied().unwrap_or_default();
+    let pod = |pod: affected::PodName| PodName { namespace: pod.0, name: pod.1 };
+    Some(Request {
+        policies: names.iter().map(|name| ((*name).clone(), limit(name).0)).collect(),
+        evict: evict.into_iter().map(pod).collect(),
+        cordon: names.iter().any(|name| limit(name).1),
+    })
+}
+
+/// What is waited for before steps that need the turn may run.
+fn not_granted(turn: &Turn) -> Option<String> {
+    match turn {
+        Turn::Granted { until, .. } if !until.expired() => None,
+        Turn::Granted { .. } => {
+            Some("the place among the nodes that may be disrupted has run out".to_owned())
+        }
+        Turn::Waiting { why } => Some(why.clone()),
+        Turn::Idle => Some("waits for a place among the nodes that may be disrupted at once".to_owned()),
+    }
+}

@@ -1,0 +1,168 @@
+//! The daemon with a policy file: what others change is put right by itself, what the file says is followed.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::rig::Rig;
+
+const SPEC: &str = "bridges:
+- name: br0
+  datapath: netdev
+  ports:
+  - {name: va, vlan: {mode: access, tag: 10}}
+  - {name: mon0, type: internal}
+mirrors:
+- {name: tap, bridge: br0, select: {ports: [\"v*\"]}, output: {port: mon0}}";
+
+/// A daemon that runs beside the switch.
+struct Daemon {
+    child: Child,
+    log: Receiver<String>,
+}
+
+impl Daemon {
+    fn start(rig: &Rig, policies: &[&Path]) -> Daemon {
+        let mut command = rig.command();
+        command
+            .args(["run", "--log", "portwright=debug", "--listen", "127.0.0.1:0", "--policy"])
+            .args(policies);
+        command.stderr(Stdio::piped()).stdin(Stdio::null()).process_group(0);
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log) = channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Daemon { child, log }
+    }
+
+    /// Waits for a line of the log.
+    fn says(&self, what: &str) -> String {
+        let mut heard = Vec::new();
+        loop {
+            match self.log.recv_timeout(Duration::from_secs(20)) {
+                Ok(line) if line.contains(what) => return line,
+                Ok(line) => heard.push(line),
+                Err(_) => panic!("it does not say {what}: {heard:#?}"),
+            }
+        }
+    }
+
+    /// Tells it to stop; its exit code.
+    fn stop(mut self) -> Option<i32> {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_others_change_is_put_right_and_the_file_is_followed() {
+    let mut rig = Rig::start();
+    rig.pod("a", 1);
+    let policy = rig.policy("p", SPEC);
+    let daemon = Daemon::start(&rig, &[&policy]);
+    rig.wait_until("port va tag=10");
+    rig.wait_until("mirror tap name=tap");
+    daemon.says("the run has ended");
+
+    rig.vsctl("set port va tag=7");
+    rig.wait_until("port va tag=10");
+    rig.vsctl("del-br br0");
+    rig.wait_until("port va tag=10");
+    rig.wait_until("mirror tap name=tap");
+
+    // Another file, a bad one, and a good one again.
+    rig.policy("p", &SPEC.replace("tag: 10", "tag: 20"));
+    rig.wait_until("port va tag=20");
+    rig.policy("p", &SPEC.replace("tag: 10", "tag: 5000"));
+    let said = daemon.says("the last good policies stay");
+    assert!(said.contains("spec.bridges[0].ports[0].vlan.tag"), "{said}");
+    rig.vsctl("set port va tag=9");
+    rig.wait_until("port va tag=20");
+    rig.policy("p", &SPEC.replace("tag: 10", "tag: 30"));
+    rig.wait_until("port va tag=30");
+
+    // A port that comes later, and a policy that is gone while the daemon runs.
+    rig.policy("p", &format!("{SPEC}\n").replace("{name: va, ", "{name: vb, "));
+    rig.wait_until("bridge br0 external_ids:portwright.dev/owner=p");
+    rig.plug_alone("vb");
+    rig.wait_until("port vb tag=10");
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(rig.vsctl("br-exists br0"), "", "what was made stays");
+}
+
+#[test]
+fn the_third_correction_of_one_thing_is_not_made() {
+    let mut rig = Rig::start();
+    rig.pod("a", 1);
+    let policy = rig.policy("p", SPEC);
+    let daemon = Daemon::start(&rig, &[&policy]);
+    rig.wait_until("port va tag=10");
+    // What is set for the first time is no correction: the port was made with its VLAN.
+    for _ in 0..3 {
+        daemon.says("the run has ended");
+        rig.vsctl("set port va tag=7");
+        rig.wait_until("port va tag=10");
+    }
+    daemon.says("the run has ended");
+    rig.vsctl("set port va tag=7");
+    daemon.says("Contended");
+    assert_eq!(rig.vsctl("get port va tag"), "7");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_switch_that_does_not_answer_or_dies_is_noticed_and_found_again() {
+    let mut rig = Rig::start();
+    rig.pod("a", 1);
+    let policy = rig.policy("p", SPEC);
+    let daemon = Daemon::start(&rig, &[&policy]);
+    rig.wait_until("port va tag=10");
+    daemon.says("the run has ended");
+    rig.vswitchd.kill();
+    daemon.says("Open vSwitch change");
+    rig.vswitchd.launch();
+    rig.vsctl("set port va tag=7");
+    rig.wait_until("port va tag=10");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_second_writer_is_refused_and_bad_policies_end_the_start() {
+    let rig = Rig::start();
+    let bad = rig.policy("bad", "bridges: [{name: br0, datapath: nowhere}]");
+    let ran = rig.portwright(&["run", "--policy", bad.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("spec.bridges[0].datapath"), "{ran:#?}");
+    let ran = rig.portwright(&["run", "--once", "--before-kubelet"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{ran:#?}");
+    assert!(ran.stderr.contains("no policy is known"), "{ran:#?}");
+}
+
+#[test]
+fn the_last_good_policy_is_applied_once_before_kubelet_starts() {
+    let mut rig = Rig::start();
+    rig.pod("a", 1);
+    let policy = rig.policy("p", SPEC);
+    let daemon = Daemon::start(&rig, &[&policy]);
+    rig.wait_until("port va tag=10");
+    daemon.says("the run has ended");
+    assert_eq!(daemon.stop(), Some(0));
+    rig.vsctl("del-br br0");
+    let ran = rig.portwright(&["run", "--once", "--before-kubelet"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(rig.vsctl("get port va tag"), "10");
+}
