@@ -310,6 +310,13 @@ impl Change {
 }
 
 impl Step {
+    /// Whether it takes a leftover away. A port that is made again at once must be gone before: in one transaction, ovs-vswitchd would see
+    /// the same port before and after and keep its dead device.
+    fn collects(&self) -> bool {
+        let Change::Ovs { change, .. } = &self.change else { return false };
+        matches!(**change, ovs::Change::CollectPort { .. })
+    }
+
     /// Whether it is carried out in one transaction with the step before it.
     pub fn joins(&self, earlier: &Step) -> bool {
         let joins = |step: &Step| match &step.change {
@@ -334,7 +341,7 @@ impl Step {
             | Change::SetVfMtu { .. } => false,
         };
         let same_bridge = self.object.bridge().is_some() && self.object.bridge() == earlier.object.bridge();
-        same_bridge && joins(self) && joins(earlier)
+        same_bridge && joins(self) && joins(earlier) && self.collects() == earlier.collects()
     }
 }
 

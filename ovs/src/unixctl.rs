@@ -168,6 +168,12 @@ impl Unixctl {
         &self.socket
     }
 
+    /// The process that listens, as the kernel knows it in this process's own namespace; none if nobody does.
+    pub async fn pid(&self) -> Option<u32> {
+        let stream = UnixStream::connect(&self.socket).await.ok()?;
+        u32::try_from(stream.peer_cred().ok()?.pid()?).ok().filter(|pid| *pid != 0)
+    }
+
     /// The daemon's version, such as `ovs-vswitchd (Open vSwitch) 3.1.0`.
     ///
     /// # Errors

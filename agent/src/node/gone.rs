@@ -1,7 +1,7 @@
 //! Since when the interface of a port is gone. Nobody else remembers that, and it has to outlast the program and a reboot,
 //! so `apply` keeps it in the state directory; verbs that only look read it there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use portwright_core::Observed;
@@ -40,15 +40,15 @@ impl Gone {
         Gone { file: state_dir.join(FILE), keeping, since: None }
     }
 
-    /// Says on each port for how long its interface has been gone.
-    pub(super) fn mark(&mut self, ovs: &mut Ovs, observed: &Observed) {
+    /// Says on each port for how long its interface has been gone. `dead` are internal ports that have lost their device.
+    pub(super) fn mark(&mut self, ovs: &mut Ovs, observed: &Observed, dead: &BTreeSet<String>) {
         let now = unix_seconds();
         let known = self.since.take().unwrap_or_else(|| self.read());
         let mut since = BTreeMap::new();
         for bridge in &mut ovs.bridges {
             let own = bridge.name.clone();
             for port in bridge.ports.iter_mut().filter(|port| port.name != own) {
-                if is_gone(port, observed) {
+                if dead.contains(&port.name) || is_gone(port, observed) {
                     // A clock that was put back makes nothing older than it is.
                     let first = known.get(&port.name).copied().filter(|first| *first <= now).unwrap_or(now);
                     port.gone_for = Some(now - first);

@@ -3,6 +3,7 @@
 pub mod eye;
 mod gone;
 pub mod switch;
+mod taps;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Open vSwitch as a part of the node: what is added to an observation, and how steps reach it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,12 +10,14 @@ use portwright_core::observed::Problem;
 use portwright_core::ovs::{MirrorHealth, MirrorWatch, Ovs, Target};
 use portwright_core::{Observed, Step};
 use portwright_host::deadline::Stopwatch;
+use portwright_host::root::Root;
 use portwright_ovs::liveness::Liveness;
 use portwright_ovs::node::{OvsError, OvsNode, Probed, Watch};
 use portwright_ovs::ovsdb::Remote;
 
 use super::eye::Look;
 use super::gone::{Gone, Keeping};
+use super::taps;
 
 /// The virtual switch of a node, if one may be there.
 #[derive(Debug)]
@@ -39,8 +41,9 @@ impl Memory {
             Look::Unreachable { why } => {
                 observed.problems.push(Problem { object: Target::Switch.object(), reason: why });
             }
-            Look::There(mut ovs) => {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).mark(&mut ovs, observed);
+            Look::There { mut ovs, vswitchd } => {
+                let dead = dead(vswitchd, &ovs, observed);
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).mark(&mut ovs, observed, &dead);
                 observed.ovs = Some(*ovs);
             }
         }
@@ -75,7 +78,9 @@ impl SwitchPart {
 
     /// Looks at the switch.
     pub fn look(&mut self) -> Look {
-        self.node.as_mut().map_or(Look::Absent, |node| node.observe().into())
+        let Some(node) = &mut self.node else { return Look::Absent };
+        let seen = node.observe();
+        Look::of(seen, node.vswitchd_pid())
     }
 
     /// The database's address, if there may be a switch.
@@ -134,4 +139,14 @@ impl SwitchPart {
     pub fn ping(&mut self) -> Option<Result<Liveness, OvsError>> {
         self.node.as_mut().map(OvsNode::ping)
     }
+}
+
+/// Internal ports that have lost their device. ovs-vswitchd's files are looked at only if some port is not where it was made.
+fn dead(vswitchd: Option<u32>, ovs: &Ovs, observed: &Observed) -> BTreeSet<String> {
+    let away = taps::away(ovs, observed);
+    if away.is_empty() {
+        return away;
+    }
+    let open = vswitchd.and_then(|pid| taps::open(&Root::new("/"), pid));
+    open.map(|open| taps::dead(&away, &open)).unwrap_or_default()
 }

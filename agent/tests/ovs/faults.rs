@@ -177,6 +177,32 @@ fn an_internal_port_whose_namespace_is_gone_is_collected() {
     assert_eq!(rig.vsctl("list-ports br0"), "");
 }
 
+/// Fault 16 without a note on the port: what was moved by hand, and may have another name where it is.
+#[test]
+fn an_internal_port_that_was_moved_by_hand_is_made_again_when_its_namespace_is_gone() {
+    let mut rig = Rig::start();
+    let (pod, other) = (rig.pod("x", 9), rig.pod("y", 8));
+    let spec = |grace: u32| {
+        format!(
+            "ovs: {{collect: {{graceSeconds: {grace}}}}}\nbridges:\n- {{name: br0, datapath: netdev, ports: [{{name: in0, type: internal}}, {{name: in1, type: internal}}]}}"
+        )
+    };
+    rig.apply(&spec(0));
+    for (port, pod) in [("in0", &pod), ("in1", &other)] {
+        rig.ip(&["link", "set", port, "netns", pod]);
+    }
+    crate::harness::run("ip", &["-n", &pod, "link", "set", "in0", "name", "net1"], None);
+    rig.is_in_sync(&rig.policy("p", &spec(0)));
+    crate::harness::run("ip", &["netns", "del", &pod], None);
+    let waiting = rig.policy("p", &spec(300));
+    until("the device going with its namespace", || {
+        let plan = rig.plan_file(&waiting);
+        plan.code == Some(1) && blocked(&plan) == ["bridge/br0/port/in0 InterfaceMissing"]
+    });
+    rig.repairs(&spec(0), &["collect-port", "add-port"]);
+    assert!(rig.ip(&["link", "show", "in0"]).contains("in0"), "made again");
+}
+
 /// Fault 17.
 #[test]
 fn a_bridge_without_datapath_is_not_called_done() {

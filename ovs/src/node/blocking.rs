@@ -52,6 +52,12 @@ impl OvsNode {
         self.runtime.block_on(self.client.count(ovs))
     }
 
+    /// As [`OvsClient::vswitchd_pid`].
+    #[must_use]
+    pub fn vswitchd_pid(&self) -> Option<u32> {
+        self.runtime.block_on(self.client.vswitchd_pid())
+    }
+
     /// Carries out steps of one bridge.
     ///
     /// # Errors

@@ -169,6 +169,11 @@ impl OvsClient {
         }
     }
 
+    /// The process of ovs-vswitchd; none if its control socket is not beside the database's.
+    pub async fn vswitchd_pid(&self) -> Option<u32> {
+        Unixctl::of_vswitchd(self.remote.directory()?).await.ok()?.pid().await
+    }
+
     async fn must_listen(&self) -> Result<(), OvsError> {
         let source = match self.knock().await {
             Knock::Nobody => std::io::ErrorKind::NotFound.into(),

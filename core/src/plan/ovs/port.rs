@@ -67,7 +67,8 @@ fn keep(
     if port.gone_for.is_some() {
         let what =
             format!("its network interface is gone, and the port is left over on bridge {}", bridge.name);
-        findings.obstacle(&target, Reason::InterfaceMissing, what, GONE);
+        let hint = if one.kind == "internal" { REMADE } else { GONE };
+        findings.obstacle(&target, Reason::InterfaceMissing, what, hint);
         // What is set meanwhile would be set on a leftover.
         return true;
     }
@@ -98,6 +99,8 @@ fn keep(
     true
 }
 
+const REMADE: &str =
+    "wait: it is removed and made again after its grace time (`spec.ovs.collect.graceSeconds`)";
 const GONE: &str = "make the interface again, or take it out of the policy";
 
 /// The settings that are wanted and not there.
