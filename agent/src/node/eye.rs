@@ -35,15 +35,21 @@ pub enum Look {
         why: String,
     },
     /// What it looks like.
-    There(Box<Ovs>),
+    There {
+        /// The switch.
+        ovs: Box<Ovs>,
+        /// The process of ovs-vswitchd, if it is known.
+        vswitchd: Option<u32>,
+    },
 }
 
-impl From<Seen> for Look {
-    fn from(seen: Seen) -> Look {
+impl Look {
+    /// What looking gave.
+    pub(super) fn of(seen: Seen, vswitchd: Option<u32>) -> Look {
         match seen {
             Seen::Absent => Look::Absent,
             Seen::Unreachable(error) => Look::Unreachable { why: chain(&*error) },
-            Seen::There(ovs) => Look::There(ovs),
+            Seen::There(ovs) => Look::There { ovs, vswitchd },
         }
     }
 }
@@ -112,7 +118,7 @@ impl Eye {
             let switch = Arc::clone(&switch);
             let look = tokio::task::spawn_blocking(move || locked(&switch).look()).await;
             let Ok(look) = look else { return };
-            let lives = matches!(&look, Look::There(ovs) if ovs.vswitchd.is(&true));
+            let lives = matches!(&look, Look::There { ovs, .. } if ovs.vswitchd.is(&true));
             if self.keep(look) {
                 wakes.wake(Cause::Switch);
             }
