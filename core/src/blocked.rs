@@ -86,6 +86,8 @@ reasons! {
     Contended,
     /// No policy lists the PF any more, and VFs that we made are still in use.
     Releasing,
+    /// What the policy wants of the PF failed again and again; it went back to its last good state.
+    FellBack,
 }
 
 impl fmt::Display for Reason {

@@ -10,6 +10,7 @@ pub mod blocked;
 pub mod desired;
 pub mod drive;
 pub mod fact;
+pub mod fallback;
 pub mod id;
 pub mod mac;
 pub mod management;

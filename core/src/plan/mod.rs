@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{Desired, Document, NicEntry};
+use crate::fallback;
 use crate::id::{Object, PciAddress, VfRef};
 use crate::management::{ManagementPath, management_path};
 use crate::observed::{Observed, Pf};
@@ -128,11 +129,21 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
     let mut plan = Plan { blocked: bindings.blocked, ..Plan::default() };
     for (pf, bound) in &bindings.bound {
         let (profile, matched) = profiles.find(pf);
-        let mut findings = pf::plan_pf(&context, pf, bound.document, bound.entry, profile);
+        let back =
+            desired.fall_back.get(&pf.address).map(|good| fallback::entry(bound.entry, good, observed));
+        let entry = back.as_ref().unwrap_or(bound.entry);
+        let mut findings = pf::plan_pf(&context, pf, bound.document, entry, profile);
         let name = pf.name.as_deref().unwrap_or("no netdev");
         let profile = profile.map_or(crate::profile::GENERIC, |profile| profile.name.as_str());
         let mut notes = bound.notes.clone();
         notes.append(&mut findings.notes);
+        if back.is_some() {
+            notes.push(format!(
+                "fell back to the last good state: `{}` could not be reached",
+                bound.document.name
+            ));
+            plan.blocked.push(fell_back(pf, bound.document));
+        }
         plan.subjects.push(Subject {
             object: Object::Pci(pf.address),
             heading: format!("{name}  (profile {profile}, {matched})"),
@@ -162,6 +173,20 @@ pub(crate) fn bound<'a>(
     desired: &'a Desired,
 ) -> impl Iterator<Item = (&'a Pf, &'a Document, &'a NicEntry)> {
     bind::bind(observed, desired).bound.into_iter().map(|(pf, bound)| (pf, bound.document, bound.entry))
+}
+
+/// Says that a policy is not applied, although nothing is left to do.
+fn fell_back(pf: &Pf, document: &Document) -> Blocked {
+    Blocked::new(
+        Object::Pci(pf.address),
+        Reason::FellBack,
+        format!(
+            "what policy `{}` wants failed {} times; the port is kept in its last good state",
+            document.name,
+            fallback::RUNS
+        ),
+        "`portwright status` has the failures; correct the node or the policy, then run `portwright reconcile`",
+    )
 }
 
 /// Plans what an interrupted run owes to a PF that no policy speaks of any more.

@@ -172,7 +172,8 @@ fn check_reason(node: &SimNode, desired: &Desired, object: &Object, reason: Reas
         | Reason::PolicyConflict
         | Reason::NotReadBack
         | Reason::Contended
-        | Reason::Releasing => false,
+        | Reason::Releasing
+        | Reason::FellBack => false,
         // These policies want nothing of Open vSwitch.
         Reason::NameConflict
         | Reason::ForeignPorts

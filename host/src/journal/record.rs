@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use portwright_core::observed::{Pf, RememberedVf};
+use portwright_core::observed::{Pf, RememberedVf, VfAdmin};
 
 /// Version of the format. A file of a later version is not guessed at.
 const VERSION: u32 = 1;
@@ -76,6 +76,10 @@ impl Record {
     pub(super) fn settled(pf: &Pf) -> Pf {
         let mut settled = Pf { saved_autoprobe: None, stuck: None, ..pf.clone() };
         for vf in &mut settled.vfs {
+            // What a VF in use has was set by its user.
+            if !vf.holders.is_empty() {
+                vf.admin = VfAdmin::default();
+            }
             vf.holders.clear();
             vf.remembered = None;
         }
