@@ -50,8 +50,10 @@ fn verdict(scene: &Scene<'_>, pf: &Pf, policy: Option<&str>) -> Verdict {
     let mode = scene.mode(policy);
     let verdict = judge(scene, mode, &|object| object.pf() == Some(pf.address));
     let back = scene.facts.desired.fall_back.contains_key(&pf.address);
+    // The plan says so, too, and does not know why.
+    let back = back && (verdict.holds() || verdict.reason == Word::FellBack.to_string());
     match (policy, verdict.holds()) {
-        (_, true) if back => Verdict::no(Word::FellBack, fell_back(scene, pf)),
+        _ if back => Verdict::no(Word::FellBack, fell_back(scene, pf)),
         (None, true) => Verdict::yes(Word::Unmanaged, "no policy selects it"),
         (Some(_), true) | (_, false) => verdict,
     }
