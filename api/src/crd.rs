@@ -12,8 +12,8 @@ use crate::state;
 /// Every custom resource definition: its name, and the YAML text.
 pub fn crds() -> Vec<(&'static str, String)> {
     vec![
-        ("nodepolicies.portwright.dev", yaml(&NODE_POLICY)),
-        ("nodestates.portwright.dev", yaml(&state_definition())),
+        ("nodepolicies.portwright.dev", yaml(&served(&NODE_POLICY))),
+        ("nodestates.portwright.dev", yaml(&served(&state_definition()))),
     ]
 }
 
@@ -56,7 +56,7 @@ pub fn json_schema() -> Json {
     schema
 }
 
-/// The schema that the API server enforces, of the whole document. What it leaves to the server itself (`apiVersion`,
+/// The schema that the API server enforces, of the whole document, but that it says where null may stand for "absent". What it leaves to the server itself (`apiVersion`,
 /// `kind`, `metadata`) is there as fields that may be written.
 pub(crate) fn document_schema() -> &'static Json {
     &DOCUMENT
@@ -120,6 +120,27 @@ fn yaml(definition: &Json) -> String {
     crate::yaml::text(definition)
 }
 
+/// A definition as the API server must get it. A word that may also be null is refused there when it is null, whatever
+/// its list of words says; without `nullable` the server drops the null, which is what a reader makes of it.
+fn served(definition: &Json) -> Json {
+    let mut definition = definition.clone();
+    words_are_not_nullable(&mut definition);
+    definition
+}
+
+fn words_are_not_nullable(schema: &mut Json) {
+    match schema {
+        Json::Object(object) => {
+            if object.get("enum").is_some_and(Json::is_array) {
+                object.remove("nullable");
+            }
+            object.values_mut().for_each(words_are_not_nullable);
+        }
+        Json::Array(items) => items.iter_mut().for_each(words_are_not_nullable),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
+
 /// Integer formats of other languages' types are unknown to the API server, which warns about each. Their bounds are
 /// written out as numbers instead.
 fn tighten(schema: &mut Json) {
@@ -129,8 +150,8 @@ fn tighten(schema: &mut Json) {
                 object.entry("minimum").or_insert_with(|| json!(least));
                 object.entry("maximum").or_insert_with(|| json!(most));
                 object.remove("format");
-                whole_bounds(object);
             }
+            whole_bounds(object);
             if object.get("format").is_some_and(|format| format == "int64") {
                 object.remove("format");
             }

@@ -59,6 +59,10 @@ impl Walk {
             (Wanted::List, Value::List(items)) => self.list(schema, items, node.at, path),
             (Wanted::Text, Value::Text(text)) => self.word(schema, text, node.at, path),
             (Wanted::Number, Value::Int(number)) => self.bounds(schema, *number, node.at, path),
+            // Nearer bounds are checked where it is known what the number means.
+            (Wanted::NumberOrText, Value::Int(number)) if i32::try_from(*number).is_err() => {
+                self.bounds(schema, *number, node.at, path);
+            }
             (Wanted::Truth, Value::Bool(_))
             | (Wanted::NumberOrText, Value::Int(_) | Value::Text(_))
             | (Wanted::Anything, _) => {}

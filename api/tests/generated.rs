@@ -83,6 +83,25 @@ fn every_printer_column_has_a_field() {
     }
 }
 
+/// Lists that are there and empty select nothing, as lists that are absent do: every list of a selector counts by its size.
+#[test]
+fn a_selector_of_empty_lists_is_refused_by_the_server_too() {
+    let (_, yaml) = &portwright_api::crds()[0];
+    let definition: Json = serde_saphyr::from_str(yaml).unwrap();
+    let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    for path in [
+        "/properties/nics/items/properties/select",
+        "/properties/bridges/items/properties/uplinks/items/properties/select",
+    ] {
+        let select = spec.pointer(path).unwrap();
+        let rule = select["x-kubernetes-validations"][0]["rule"].as_str().unwrap();
+        for field in select["properties"].as_object().unwrap().keys() {
+            let counts = format!("(has(self.{field}) && size(self.{field}) > 0)");
+            assert!(rule.contains(&counts), "{path}: {field} is not counted in {rule}");
+        }
+    }
+}
+
 /// Rules of structural schemas: every node has one type (or is int-or-string), nothing is closed by
 /// `additionalProperties: false`, nothing is a reference or an alternative, formats are known ones, and everything is
 /// described.
@@ -93,6 +112,17 @@ fn structural(schema: &Json, path: &str) {
     }
     assert!(object.get("additionalProperties").is_none_or(Json::is_object), "{path} is closed or open");
     let typed = object.get("type").is_some_and(Json::is_string);
+    assert!(
+        !(object.contains_key("enum") && object.contains_key("nullable")),
+        "{path}: the API server refuses null where words are listed, although it is nullable"
+    );
+    if object.contains_key("x-kubernetes-int-or-string") {
+        // The server takes 64 bits, the type has 32: one policy with more could not be read back.
+        for bound in ["minimum", "maximum"] {
+            let number = object.get(bound).and_then(Json::as_i64);
+            assert!(number.is_some_and(|number| i32::try_from(number).is_ok()), "{path} has no {bound}");
+        }
+    }
     let any = object.contains_key("x-kubernetes-preserve-unknown-fields");
     assert!(typed || any || object.contains_key("x-kubernetes-int-or-string"), "{path} has no type");
     if let Some(fields) = object.get("properties").and_then(Json::as_object) {

@@ -79,6 +79,7 @@ pub struct NodePolicySpec {
     /// How many nodes may be disrupted at once: a number, or a part of the selected nodes such as `10%`. Absent: 1.
     /// Cluster mode only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = i32::MAX, "pattern" = "^([1-9][0-9]?|100)%$"))]
     pub max_unavailable: Option<IntOrString>,
     /// Whether a node takes no new pods while it is disrupted. Cluster mode only.
     #[serde(default)]

@@ -40,8 +40,10 @@ pub struct Nic {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new(
-    "has(self.vendors) || has(self.devices) || has(self.drivers) || has(self.names) || has(self.addresses) \
-     || has(self.macs) || has(self.numaNodes) || has(self.switchIds)"
+    "(has(self.vendors) && size(self.vendors) > 0) || (has(self.devices) && size(self.devices) > 0) \
+     || (has(self.drivers) && size(self.drivers) > 0) || (has(self.names) && size(self.names) > 0) \
+     || (has(self.addresses) && size(self.addresses) > 0) || (has(self.macs) && size(self.macs) > 0) \
+     || (has(self.numaNodes) && size(self.numaNodes) > 0) || (has(self.switchIds) && size(self.switchIds) > 0)"
 ).message("an empty selector would select every NIC; name at least one thing"))]
 pub struct NicSelect {
     /// PCI vendor IDs, four hexadecimal digits in quotes: `"8086"`.
@@ -93,6 +95,7 @@ pub enum Eswitch {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VfGroup {
     /// VF numbers, from 0: `"0-3"`, `"0-3,5"` or a single number.
+    #[schemars(extend("minimum" = 0, "maximum" = 65535))]
     pub vfs: IntOrString,
     /// Pool that the VFs are advertised in, as `<prefix>/<pool>`. Absent: not advertised.
     #[serde(default, skip_serializing_if = "Option::is_none")]

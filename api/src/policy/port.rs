@@ -67,12 +67,20 @@ pub struct PortVlan {
     pub tag: Option<u16>,
     /// VLANs that a trunk carries: numbers and ranges such as `"20-29"`. Absent: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 4096), schema_with = "vlan_list")]
     pub trunks: Vec<IntOrString>,
     /// Customer VLANs that a `dot1q-tunnel` carries. Absent: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 4096), schema_with = "vlan_list")]
     pub cvlans: Vec<IntOrString>,
+}
+
+/// Whole numbers need bounds: the API server takes those of 64 bits, which the type does not hold.
+fn vlan_list(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "items": {"x-kubernetes-int-or-string": true, "minimum": 0, "maximum": 4094},
+    })
 }
 
 /// How a port treats VLANs (`vlan_mode` of Open vSwitch).
