@@ -28,3 +28,4 @@ mod repair;
 mod rig;
 mod settings;
 mod traffic;
+mod verbs;

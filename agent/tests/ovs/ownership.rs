@@ -73,3 +73,35 @@ fn stale_ports_are_collected_after_their_grace_time() {
     rig.apply(&spec(0, ""));
     assert_eq!(rig.vsctl("list-ports br0"), "va", "back with its interface");
 }
+
+/// What a reboot leaves: the database as it was, no veth pair and no namespace of a pod.
+#[test]
+fn ports_that_a_reboot_left_over_are_collected() {
+    let mut rig = Rig::start();
+    let pod = rig.pod("a", 1);
+    rig.pod("b", 2);
+    let spec = |grace: u32| {
+        format!(
+            "ovs: {{collect: {{graceSeconds: {grace}, owners: [ovs-cni.network.kubevirt.io]}}}}\nbridges:\n- {{name: br0, datapath: netdev, ports: [{{name: mon0, type: internal}}]}}"
+        )
+    };
+    rig.apply(&spec(300));
+    let owner = "external_ids:owner=ovs-cni.network.kubevirt.io";
+    rig.vsctl(&format!("add-port br0 va -- set port va {owner} external_ids:contNetns=/run/netns/{pod}"));
+    rig.vsctl("add-port br0 vb -- set port vb external_ids:owner=somebody");
+    rig.apply(&spec(300));
+    rig.vswitchd.kill();
+    rig.server.kill();
+    crate::harness::run("ip", &["netns", "del", &pod], None);
+    for link in ["vb", "br0", "mon0", "ovs-netdev"] {
+        rig.ip(&["link", "del", link]);
+    }
+    rig.server.launch();
+    rig.vswitchd.launch();
+    let file = rig.policy("p", &spec(300));
+    crate::traffic::until("ovs-vswitchd is back at work", || rig.plan_file(&file).code == Some(0));
+    assert_eq!(rig.apply_file(&file, &[]).code, Some(0), "they are in their time of grace");
+    // The time counts on from what was remembered before this run.
+    rig.repairs(&spec(0), &["collect-port"]);
+    assert_eq!(rig.vsctl("list-ports br0"), "mon0\nvb", "nobody listed the owner of the other");
+}

@@ -94,4 +94,31 @@ fn a_port_that_was_moved_by_hand_is_not_ours_and_one_that_moves_in_the_policy_mo
     rig.apply(&spec("{name: va}", ""));
     rig.apply(&spec("", "{name: va}"));
     assert_eq!(rig.vsctl("port-to-br va"), "br1");
+    // Moved by hand as it is, with our key on it: it goes back.
+    let row = rig.vsctl("get port va _uuid");
+    rig.vsctl(&format!("remove bridge br1 ports {row} -- add bridge br0 ports {row}"));
+    assert_eq!(rig.vsctl("port-to-br va"), "br0");
+    rig.repairs(&spec("", "{name: va}"), &["remove-port", "add-port"]);
+    assert_eq!(rig.vsctl("port-to-br va"), "br1");
+}
+
+#[test]
+fn a_port_and_its_mirror_are_one_transaction() {
+    let mut rig = Rig::start();
+    rig.pod("a", 1);
+    let spec = |port: &str| {
+        format!(
+            "bridges:\n- {{name: br0, datapath: netdev, ports: [{{name: mon0, type: internal}}{port}]}}\nmirrors:\n- {{name: tap, bridge: br0, select: {{ports: [\"v*\"]}}, output: {{port: mon0}}}}"
+        )
+    };
+    rig.apply(&spec(""));
+    let config = || rig.vsctl("get open_vswitch . next_cfg").parse::<i64>().unwrap();
+    for (port, actions) in [(", {name: va}", ["add-port", "set-mirror"]), ("", ["remove-port", "set-mirror"])]
+    {
+        let before = config();
+        let ran = rig.apply(&spec(port));
+        let done = crate::rig::actions(&ran);
+        assert!(actions.starts_with(&done.iter().map(String::as_str).collect::<Vec<_>>()), "{done:?}");
+        assert_eq!(config(), before + 1, "{done:?}");
+    }
 }

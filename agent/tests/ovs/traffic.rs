@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 /// How long anything here may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 const MARK: &[u8] = b"portwright";
 
 /// Runs something in a thread that is in a network namespace.

@@ -56,8 +56,9 @@ pub struct OvsClient {
     sessions: channel::Sender<Option<Session>>,
 }
 
-/// How long ovs-vswitchd may take to say its version.
-const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+/// How long ovs-vswitchd may take to answer. It does so between two turns of its main loop, which last seconds on a node that is
+/// short of processors.
+const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a look waits for changes of others that are on their way.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 

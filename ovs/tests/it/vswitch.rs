@@ -134,6 +134,27 @@ async fn everything_that_was_set_reads_back_as_plain_values() {
     assert_ne!(other.uuid, mirror.uuid);
 }
 
+/// Open vSwitch 3.4 has a column that 3.1 lacks: found at run time, and read where it is.
+#[tokio::test]
+async fn a_column_of_a_newer_server_is_found_and_read() {
+    let schema = std::fs::read_to_string("/usr/share/openvswitch/vswitch.ovsschema").unwrap();
+    let mut schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    schema["version"] = "8.8.0".into();
+    schema["tables"]["Mirror"]["columns"]["filter"] =
+        serde_json::json!({"type": {"key": "string", "min": 0, "max": 1}});
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("newer.ovsschema");
+    std::fs::write(&file, schema.to_string()).unwrap();
+    let server = Server::start_with(&file);
+    server.vsctl(&["--no-wait", "init"]);
+    let words =
+        "--no-wait add-br br0 -- --id=@m create mirror name=m filter=icmp -- add bridge br0 mirrors @m";
+    server.vsctl(&words.split(' ').collect::<Vec<_>>());
+    let read = switch(&server).read(soon()).await.unwrap();
+    assert!(read.has.mirror_filter && read.schema_version == "8.8.0");
+    assert_eq!(read.bridges["br0"].mirrors[0].filter.as_deref(), Some("icmp"));
+}
+
 #[tokio::test]
 async fn a_change_is_done_only_when_vswitchd_has_carried_it_out() {
     let server = Server::start();
