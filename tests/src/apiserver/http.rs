@@ -57,6 +57,9 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let method = request.method().to_string();
     shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push((method, path));
+    if let Some(code) = refused(shared, &request) {
+        return status(code, "Forbidden", "told to refuse");
+    }
     let mood = *shared.mood.borrow();
     match mood {
         Mood::Well | Mood::Away | Mood::Blind => {}
@@ -104,6 +107,14 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
             refusal(&error)
         }
     }
+}
+
+fn refused(shared: &Shared, request: &Request<Incoming>) -> Option<u16> {
+    let refused = shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
+    let is = |(method, part, _): &&(String, String, u16)| {
+        method == request.method().as_str() && request.uri().path().contains(part.as_str())
+    };
+    refused.iter().find(is).map(|(_, _, code)| *code)
 }
 
 fn refusal(error: &StoreError) -> Response<Body> {

@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     /// Writes that were refused because what they replace had changed.
     pub(crate) conflicts: AtomicUsize,
     pub(crate) ending: Mutex<Ending>,
+    /// Requests that are refused: method, part of the path, HTTP status.
+    pub(crate) refused: Mutex<Vec<(String, String, u16)>>,
 }
 
 /// A running server; it ends when dropped.
@@ -99,6 +101,7 @@ impl ApiServer {
             delay: Mutex::default(),
             conflicts: AtomicUsize::new(0),
             ending: Mutex::default(),
+            refused: Mutex::default(),
         });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
         Self { address, shared, task }
@@ -204,6 +207,13 @@ impl ApiServer {
     /// Lets every request but watches wait this long.
     pub fn set_delay(&self, delay: Duration) {
         *self.shared.delay.lock().unwrap_or_else(PoisonError::into_inner) = delay;
+    }
+
+    /// Answers requests of this method whose path contains `part` with an HTTP status from now on, as for want of a
+    /// permission.
+    pub fn refuse(&self, method: &str, part: &str, code: u16) {
+        let refusal = (method.to_owned(), part.to_owned(), code);
+        self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).push(refusal);
     }
 
     /// Says what becomes of pods that are evicted from now on.

@@ -12,5 +12,9 @@
     reason = "tests fail by panicking"
 )]
 
+mod cordons;
+mod drainer;
+mod evictions;
+mod fifty;
 mod places;
 mod rig;

@@ -32,7 +32,7 @@ enum State {
     /// Its eviction was accepted.
     Accepted { uid: String },
     /// Its eviction was refused.
-    Refused { why: Refusal, next: Instant, pause: Duration },
+    Refused { uid: String, why: Refusal, next: Instant, pause: Duration },
     /// It is not on this node any more.
     Gone { since: Instant },
 }
@@ -40,7 +40,6 @@ enum State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Refusal {
     Budget,
-    /// It is not the pod that we thought; the next event says which it is.
     Other(String),
 }
 
@@ -135,12 +134,12 @@ impl Evictions {
                 Some(pod) => match self.states.get(name) {
                     None => now,
                     Some(State::Accepted { uid }) if *uid == pod.uid => continue,
+                    Some(State::Refused { uid, next, .. }) if *uid == pod.uid => *next,
                     // It went and came back before we looked.
-                    Some(State::Accepted { .. }) => {
+                    Some(State::Accepted { .. } | State::Refused { .. }) => {
                         self.states.insert(name.clone(), State::Gone { since: now });
                         now + self.pace.again
                     }
-                    Some(State::Refused { next, .. }) => *next,
                     Some(State::Gone { since }) => *since + self.pace.again,
                 },
             };
@@ -181,6 +180,11 @@ impl Evictions {
                 self.states.insert(name.clone(), State::Gone { since: now });
                 return;
             }
+            Err(error) if error.code() == Some(409) => {
+                // Another pod has the name by now; the next event says more about it.
+                self.states.insert(name.clone(), State::Gone { since: now });
+                return;
+            }
             Err(error) if is_budget(error) => Refusal::Budget,
             Err(error) => Refusal::Other(error.words()),
         };
@@ -189,7 +193,7 @@ impl Evictions {
             _ => self.pace.least,
         };
         let next = now + pause + lot(pause.checked_div(2).unwrap_or_default());
-        self.states.insert(name.clone(), State::Refused { why, next, pause });
+        self.states.insert(name.clone(), State::Refused { uid: uid.to_owned(), why, next, pause });
     }
 
     /// What is still waited for, as a clause; none if no wanted pod is left.
@@ -246,4 +250,139 @@ fn is_budget(error: &TurnError) -> bool {
     let TurnError::Ask { source: kube::Error::Api(status), .. } = error else { return false };
     let causes = status.details.iter().flat_map(|details| &details.causes);
     status.code == 429 && causes.into_iter().any(|cause| cause.reason == "DisruptionBudget")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use kube::api::PartialObjectMeta;
+    use serde_json::{Value as Json, json};
+    use tokio::time::Instant;
+
+    use super::super::PodName;
+    use super::super::error::TurnError;
+    use super::{Evictions, Next, Pace};
+
+    const PACE: Pace =
+        Pace { least: Duration::from_secs(5), most: Duration::from_secs(60), again: Duration::from_secs(30) };
+
+    fn evictions(pods: &[(&str, &str, Json)]) -> Evictions {
+        let mut evictions = Evictions::new(PACE);
+        evictions.begin();
+        for (name, uid, more) in pods {
+            see(&mut evictions, name, uid, more);
+        }
+        evictions.complete();
+        evictions
+    }
+
+    fn see(evictions: &mut Evictions, name: &str, uid: &str, more: &Json) {
+        let mut metadata = json!({"namespace": "web", "name": name, "uid": uid});
+        metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let pod: PartialObjectMeta<_> = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        evictions.see(&pod);
+    }
+
+    fn named(names: &[&str]) -> BTreeSet<PodName> {
+        names.iter().map(|name| PodName { namespace: "web".to_owned(), name: (*name).to_owned() }).collect()
+    }
+
+    fn refused(code: u16, cause: &str) -> TurnError {
+        let status = json!({"code": code, "message": "no", "details": {"causes": [{"reason": cause}]}});
+        let source = kube::Error::Api(serde_json::from_value(status).unwrap());
+        TurnError::Ask { verb: "evict", object: "Pod web/a".to_owned(), source }
+    }
+
+    fn due(next: &Next) -> Option<(&str, &str)> {
+        match next {
+            Next::Evict(pod, uid) => Some((&pod.name, uid)),
+            Next::Wait(_) => None,
+        }
+    }
+
+    #[test]
+    fn only_named_pods_go_and_each_is_asked_once() {
+        let mut pods = evictions(&[("a", "1", json!({})), ("b", "2", json!({})), ("c", "3", json!({}))]);
+        let (wanted, now) = (named(&["a", "b", "gone"]), Instant::now());
+        for expected in [("a", "1"), ("b", "2")] {
+            let next = pods.next(&wanted, now);
+            assert_eq!(due(&next), Some(expected));
+            let Next::Evict(pod, uid) = next else { return };
+            pods.note(&pod, &uid, &Ok(()), now, |_| Duration::ZERO);
+        }
+        assert_eq!(pods.next(&wanted, now), Next::Wait(None));
+        assert_eq!(pods.text(&wanted).unwrap(), "web/a, web/b are being evicted");
+        see(&mut pods, "a", "1", &json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}));
+        assert_eq!(pods.next(&wanted, now + PACE.most), Next::Wait(None), "it is ending");
+        assert_eq!(pods.text(&named(&["gone"])), None);
+    }
+
+    #[test]
+    fn a_pod_that_came_back_is_another_one() {
+        let mut pods = evictions(&[("a", "1", json!({}))]);
+        let (wanted, now) = (named(&["a"]), Instant::now());
+        let (pod, uid) = (wanted.first().unwrap().clone(), "1");
+        pods.next(&wanted, now);
+        pods.note(&pod, uid, &Ok(()), now, |_| Duration::ZERO);
+        see(&mut pods, "a", "2", &json!({}));
+        assert_eq!(pods.next(&wanted, now), Next::Wait(Some(now + PACE.again)));
+        assert_eq!(pods.text(&wanted).unwrap(), "web/a has come back under its name");
+        assert_eq!(due(&pods.next(&wanted, now + PACE.again)), Some(("a", "2")), "it is still named");
+        // The name was taken back in between, so the loop has seen that the pod went.
+        pods.next(&named(&[]), now);
+        assert_eq!(due(&pods.next(&wanted, now)), Some(("a", "2")));
+        // Its UID was another one when the eviction arrived.
+        pods.note(&pod, "2", &Err(refused(409, "")), now, |_| Duration::ZERO);
+        assert_eq!(due(&pods.next(&wanted, now)), None);
+    }
+
+    #[test]
+    fn a_budget_is_waited_for_ever_longer_and_named() {
+        let mut pods = evictions(&[("a", "1", json!({}))]);
+        let (wanted, mut now) = (named(&["a"]), Instant::now());
+        let pod = wanted.first().unwrap().clone();
+        for pause in [5, 10, 20, 40, 60, 60] {
+            assert_eq!(due(&pods.next(&wanted, now)), Some(("a", "1")));
+            pods.note(&pod, "1", &Err(refused(429, "DisruptionBudget")), now, |_| Duration::ZERO);
+            now += Duration::from_secs(pause);
+            assert_eq!(pods.next(&wanted, now - Duration::from_secs(1)), Next::Wait(Some(now)));
+        }
+        assert_eq!(pods.text(&wanted).unwrap(), "web/a is protected by a disruption budget");
+        pods.note(&pod, "1", &Err(refused(429, "")), now, |_| Duration::ZERO);
+        assert_eq!(
+            pods.text(&wanted).unwrap(),
+            "cannot evict Pod web/a: no",
+            "an overloaded server is no budget"
+        );
+        pods.note(&pod, "1", &Err(refused(404, "")), now, |_| Duration::ZERO);
+        assert_eq!(pods.text(&wanted), None);
+    }
+
+    #[test]
+    fn static_pods_stay_and_daemon_sets_pods_go() {
+        let owner = json!({"ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "net", "uid": "9"}]});
+        let fixed = json!({"annotations": {"kubernetes.io/config.mirror": "x"}});
+        let mut pods = evictions(&[("fixed", "1", fixed), ("net-x", "2", owner)]);
+        let wanted = named(&["fixed", "net-x"]);
+        assert_eq!(due(&pods.next(&wanted, Instant::now())), Some(("net-x", "2")));
+        let text = pods.text(&named(&["fixed"])).unwrap();
+        assert!(text.contains("web/fixed is a static pod"), "{text}");
+    }
+
+    #[test]
+    fn nothing_goes_before_the_list_is_complete_and_many_names_are_cut() {
+        let names: Vec<String> = (0..8).map(|number| format!("p{number}")).collect();
+        let wanted = named(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut pods = Evictions::new(PACE);
+        pods.begin();
+        for name in &names {
+            see(&mut pods, name, "1", &json!({}));
+        }
+        assert_eq!(pods.next(&wanted, Instant::now()), Next::Wait(None));
+        assert_eq!(pods.text(&wanted).unwrap(), "the node's pods are being listed");
+        pods.complete();
+        assert!(pods.text(&wanted).unwrap().ends_with("web/p4 and 3 more are being evicted"));
+    }
 }

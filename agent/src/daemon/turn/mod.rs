@@ -140,6 +140,7 @@ impl Default for Settings {
 /// Starts the task that speaks with the cluster for `node`; its Leases are in `namespace`. It ends when `stop` is cancelled or
 /// the handle's request end is dropped, and then gives back what it has.
 ///
+/// The client must not repeat requests by itself ([`super::cluster`]'s does not): a budget's refusal is an answer.
 /// The loop must send its first decision even if that is none (`send_replace(None)`): what a crash has left is removed then.
 pub fn start(
     client: kube::Client,

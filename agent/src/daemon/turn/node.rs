@@ -82,11 +82,13 @@ impl NodeView {
         }
     }
 
-    /// The patch that cordons the node for these policies; none if it takes no pods already, by whomever.
+    /// The patch that cordons the node for these policies; none if it takes no pods already, by whomever, or if somebody has
+    /// undone our cordon since.
     pub(super) fn cordon<'a>(&self, policies: impl Iterator<Item = &'a String>) -> Option<Json> {
         let policies: Vec<&str> = policies.map(String::as_str).collect();
         let spec = json!({"unschedulable": true});
-        (!self.unschedulable).then(|| self.patch([(CORDONED, json!(policies.join(",")))], Some(spec)))
+        (!self.unschedulable && self.cordoned.is_none())
+            .then(|| self.patch([(CORDONED, json!(policies.join(",")))], Some(spec)))
     }
 
     /// The patch that takes our cordon away; none if there is none of ours.

@@ -173,10 +173,14 @@ impl Serving<'_> {
                 }
                 seeking.try_at = None;
                 let held = match &seen {
-                    None => self.calls.create(policy, slot).await?,
-                    Some(seen) => self.calls.take(policy, slot, seen).await?,
+                    None => self.calls.create(policy, slot).await,
+                    Some(seen) => self.calls.take(policy, slot, seen).await,
                 };
-                Ok(Ok(held))
+                if held.is_err() {
+                    // It is not as we have seen it, or it is not known what it is: look again, from the beginning.
+                    self.stop_seeking();
+                }
+                held.map(Ok)
             }
             Act::Wait(until) => {
                 seeking.try_at = None;

@@ -140,7 +140,11 @@ impl<'a> Serving<'a> {
 
     fn event<K>(&mut self, what: &str, heard: Heard<K>) -> Option<Event<K>> {
         match heard {
-            Ok(event) => Some(event),
+            Ok(event) => {
+                // Whatever else goes wrong is said again when it is tried again.
+                self.trouble = None;
+                Some(event)
+            }
             Err(error) => {
                 self.trouble = Some(format!("cannot follow {what}: {}", chain(&error)));
                 None
@@ -287,7 +291,8 @@ impl<'a> Serving<'a> {
     fn standing(&mut self, due: &mut Due) -> Turn {
         let Some(until) = self.granted.and_then(|basis| self.until(basis)) else {
             self.granted = None;
-            return self.wait("the API server has not confirmed this node's place in time");
+            let why = "the API server has not confirmed in time that this node may go on".to_owned();
+            return Turn::Waiting { why: self.trouble.clone().unwrap_or(why) };
         };
         due.at(until);
         let evicting = self.evictions.as_ref().and_then(|evictions| evictions.text(&self.wanted.evict));
