@@ -27,6 +27,12 @@ pub struct NodePolicyStatus {
     /// When the nodes were counted last (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_census: Option<String>,
+    /// Resource version of the list of NodeStates that was counted: a NodeState of a later version is not in the numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub census_version: Option<String>,
+    /// When an agent last began to count, and on which node it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub census_started: Option<String>,
     /// `Ready`: on all matched nodes. `Accepted`: the document can be used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limit::CONDITIONS))]

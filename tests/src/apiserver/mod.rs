@@ -9,7 +9,7 @@
 //! What it does not imitate: schemas, defaults, admission and who may do what (RBAC); `metadata.generation` and
 //! `creationTimestamp`; `managedFields`; lists with keys in applied configurations (every list is atomic); pages of one
 //! moment (a page shows what is there when it is asked for); garbage collection by owner; finalizers; strategic merge
-//! patches; priority and fairness.
+//! patches; quantities in their shortest form; priority and fairness.
 //!
 //! It listens on loopback, in plain HTTP.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's helper fails by panicking")]

@@ -179,6 +179,12 @@ impl Store {
             if let Some(map) = new.as_object_mut() {
                 map.insert("status".to_owned(), object.get("status").cloned().unwrap_or_default());
             }
+            if target.resource == "/v1/nodes" {
+                // Of a Node a write to the status part leaves only the spec alone, which kubelet makes use of.
+                for field in ["labels", "annotations"] {
+                    copy_field(&object, &mut new, field);
+                }
+            }
             new
         } else {
             object
@@ -276,6 +282,16 @@ fn allowed(target: &Target, applied: &Value) -> Value {
         }
     }
     applied
+}
+
+fn copy_field(from: &Value, to: &mut Value, field: &str) {
+    let value = from.pointer(&format!("/metadata/{field}")).cloned();
+    if let Some(metadata) = to.get_mut("metadata").and_then(Value::as_object_mut) {
+        match value {
+            Some(value) => metadata.insert(field.to_owned(), value),
+            None => metadata.remove(field),
+        };
+    }
 }
 
 fn copy_status(from: &Value, to: &mut Value) {

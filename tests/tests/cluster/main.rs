@@ -11,5 +11,6 @@
     reason = "tests fail by panicking"
 )]
 
+mod publish;
 mod rig;
 mod source;

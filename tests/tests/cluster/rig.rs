@@ -73,7 +73,7 @@ impl Followed {
         let connection = connection(&api).await;
         let (wish_sender, wish) = watch::channel(Wish::default());
         let (node_sender, node) = watch::channel(None);
-        let outputs = Outputs { wish: wish_sender, node: node_sender };
+        let outputs = Outputs { wish: wish_sender, node: node_sender, policies: watch::Sender::default() };
         tokio::spawn(Source::new(connection, pauses()).run(outputs));
         Self { api, wish, node }
     }

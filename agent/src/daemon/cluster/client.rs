@@ -86,13 +86,7 @@ impl NodeName {
     /// # Errors
     /// It is none.
     pub fn new(name: &str) -> Result<NodeName, ConnectError> {
-        let good = |part: &str| {
-            !part.is_empty()
-                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-                && !part.starts_with('-')
-                && !part.ends_with('-')
-        };
-        if name.len() <= 253 && name.split('.').all(good) {
+        if is_subdomain(name) {
             return Ok(NodeName(name.to_owned()));
         }
         Err(ConnectError::NodeName { name: name.chars().take(80).collect() })
@@ -102,6 +96,17 @@ impl NodeName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a text is a DNS subdomain as Kubernetes understands it (RFC 1123).
+pub(super) fn is_subdomain(text: &str) -> bool {
+    let good = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(good)
 }
 
 impl std::fmt::Display for NodeName {

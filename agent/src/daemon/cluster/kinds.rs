@@ -2,13 +2,18 @@
 //! not make an object unreadable, and one generic reader is smaller than a type for every kind.
 
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta, PatchParams};
 
 /// Who writes in the API server's eyes (server-side apply, events).
 pub const FIELD_MANAGER: &str = "portwright";
 
 /// Our group and version.
 const OURS: (&str, &str) = ("portwright.dev", "v1alpha1");
+
+/// Parameters of a patch in our name.
+pub fn patching() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
 
 /// NodePolicies.
 pub fn policies(client: &Client) -> Api<DynamicObject> {

@@ -10,6 +10,7 @@ use portwright_api::{FieldError, convert, policy_from_json};
 use portwright_core::desired::{DisruptionPolicy, Document};
 use serde_json::Value as Json;
 
+use super::census::{Counted, counted};
 use super::selector::selects;
 use crate::daemon::wish::{MaxUnavailable, Policy};
 
@@ -20,6 +21,8 @@ pub struct Followed {
     pub policy: Policy,
     /// Nodes; none selects all.
     pub selector: Option<NodeSelector>,
+    /// What matters for its status.
+    pub counted: Counted,
 }
 
 impl Followed {
@@ -28,6 +31,12 @@ impl Followed {
     pub fn read(object: DynamicObject) -> Followed {
         let (uid, generation) = (object.metadata.uid.clone(), object.metadata.generation);
         let matched = object.data.pointer("/status/matchedNodes").and_then(Json::as_u64);
+        let counted = counted(
+            uid.as_deref(),
+            generation,
+            object.metadata.resource_version.as_deref(),
+            object.data.get("status"),
+        );
         let json = document(object);
         let text: Arc<str> = json.to_string().into();
         let typed = policy_from_json(&json);
@@ -45,7 +54,11 @@ impl Followed {
             .and_then(|policy| convert(&policy))
             .map(Arc::new)
             .map_err(|mistakes| mistakes.iter().map(line).collect::<Vec<_>>().join("\n"));
-        Followed { policy: Policy { uid, generation, read, text, max_unavailable, cordon }, selector }
+        Followed {
+            policy: Policy { uid, generation, read, text, max_unavailable, cordon },
+            selector,
+            counted,
+        }
     }
 
     /// Whether it is for a node with these labels.

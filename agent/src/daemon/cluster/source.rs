@@ -15,6 +15,7 @@ use portwright_core::ovs::Pod;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use super::census::Policies;
 use super::client::Connection;
 use super::kinds;
 use super::node::NodeView;
@@ -49,6 +50,8 @@ pub struct Outputs {
     pub wish: watch::Sender<Wish>,
     /// For those who write to the Node; none while there is no such Node.
     pub node: watch::Sender<Option<Arc<NodeView>>>,
+    /// All policies, selected or not, for counting.
+    pub policies: watch::Sender<Policies>,
 }
 
 impl Source {
@@ -139,6 +142,16 @@ impl Source {
             known.clone_from(&node);
             differs
         });
+        if self.policies.synced {
+            let counted =
+                self.policies.known.iter().map(|(name, policy)| (name.clone(), policy.counted.clone()));
+            let counted: Policies = Arc::new(counted.collect());
+            outputs.policies.send_if_modified(|known| {
+                let differs = *known != counted;
+                *known = counted;
+                differs
+            });
+        }
         // A mirror by pods cannot be judged without pods; if they cannot be listed, everything else must not wait for them.
         let waits =
             self.pods_wanted && !self.pods.synced && !self.failing.keys().any(|path| path.ends_with("/pods"));

@@ -1,0 +1,194 @@
+//! What NICs a node has, as labels of the Node that schedulers and policies can select by. Only where an operator asked for
+//! it and gave a prefix, which is then ours alone: labels below it that say nothing true are removed, no others are touched.
+//!
+//! | Label | Value |
+//! | --- | --- |
+//! | `PREFIX/sriov` | `true` if a port can have VFs |
+//! | `PREFIX/pfs` | ports with SR-IOV |
+//! | `PREFIX/pf-VENDOR-DEVICE` | ports of this model, e.g. `pf-8086-159b` |
+//! | `PREFIX/driver-NAME` | ports with this driver |
+//! | `PREFIX/ovs` | `true` if Open vSwitch answers |
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::Patch;
+use kube::runtime::utils::Backoff as _;
+use portwright_core::Observed;
+use serde_json::{Value as Json, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::ask::{Trouble, ask};
+use super::client::{Connection, is_subdomain};
+use super::kinds;
+use super::node::NodeView;
+use super::pace::{Bucket, Growing};
+use crate::daemon::facts::Facts;
+
+/// How long to wait for more changes before a patch.
+const DEBOUNCE: Duration = Duration::from_secs(1);
+
+/// The prefix of our labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl std::str::FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Prefix, String> {
+        if !is_subdomain(text) {
+            return Err("is not a prefix of labels: lower-case letters, digits, `-` and `.`, such as `nics.example.org`".to_owned());
+        }
+        // The API server lets agents of nodes set few labels there, and others may be behind those.
+        if ["kubernetes.io", "k8s.io"]
+            .iter()
+            .any(|theirs| text == *theirs || text.ends_with(&format!(".{theirs}")))
+        {
+            return Err("belongs to Kubernetes itself; use a domain of your own".to_owned());
+        }
+        Ok(Prefix(text.to_owned()))
+    }
+}
+
+impl Prefix {
+    /// The labels of a node that was seen so.
+    pub fn labels(&self, observed: &Observed) -> BTreeMap<String, String> {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for pf in observed.pfs.iter().filter(|pf| pf.total_vfs > 0) {
+            let driver = pf.driver.as_ref().map(|driver| format!("driver-{driver}"));
+            let model = format!("pf-{}-{}", pf.vendor, pf.device);
+            for name in ["pfs".to_owned(), model].into_iter().chain(driver) {
+                *counts.entry(name).or_default() += 1;
+            }
+        }
+        let mut labels = BTreeMap::new();
+        if !counts.is_empty() {
+            labels.insert(format!("{}/sriov", self.0), "true".to_owned());
+        }
+        if observed.ovs.is_some() {
+            labels.insert(format!("{}/ovs", self.0), "true".to_owned());
+        }
+        labels.extend(
+            counts.into_iter().map(|(name, count)| (format!("{}/{name}", self.0), count.to_string())),
+        );
+        labels
+    }
+
+    /// Labels to set and, as none, to remove; empty if the Node has what is wanted.
+    pub fn due(
+        &self,
+        wanted: &BTreeMap<String, String>,
+        there: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, Option<String>> {
+        let below = format!("{}/", self.0);
+        let stale = there.keys().filter(|label| label.starts_with(&below) && !wanted.contains_key(*label));
+        let fresh = wanted.iter().filter(|(label, value)| there.get(*label) != Some(*value));
+        let fresh = fresh.map(|(label, value)| (label.clone(), Some(value.clone())));
+        fresh.chain(stale.map(|label| (label.clone(), None))).collect()
+    }
+}
+
+/// Keeps the Node's labels as they should be until the loop or the source is gone.
+pub async fn run(
+    connection: Connection,
+    prefix: Prefix,
+    mut facts: watch::Receiver<Arc<Facts>>,
+    mut node: watch::Receiver<Option<Arc<NodeView>>>,
+) {
+    let began = Instant::now();
+    let mut bucket = Bucket::new(5, Duration::from_secs(30));
+    let mut pauses = Growing::new(Duration::from_secs(1), Duration::from_secs(60));
+    let mut trouble = Trouble::default();
+    loop {
+        let (known, there) = (facts.borrow_and_update().clone(), node.borrow_and_update().clone());
+        let due = match there {
+            Some(node) if known.sequence > 0 => prefix.due(&prefix.labels(&known.observed), &node.labels),
+            Some(_) | None => BTreeMap::new(),
+        };
+        if !due.is_empty() {
+            if let Err(pause) = bucket.take(began.elapsed()) {
+                sleep_until(Instant::now() + pause).await;
+                continue;
+            }
+            match write(&connection, &due).await {
+                Ok(_) => {
+                    trouble.over("setting the node's labels");
+                    pauses.reset();
+                }
+                Err(error) => {
+                    trouble.failed(&error);
+                    sleep_until(Instant::now() + pauses.next().unwrap_or(DEBOUNCE)).await;
+                    continue;
+                }
+            }
+        }
+        tokio::select! {
+            changed = facts.changed() => if changed.is_err() { return },
+            changed = node.changed() => if changed.is_err() { return },
+        }
+        sleep_until(Instant::now() + DEBOUNCE).await;
+    }
+}
+
+async fn write(
+    connection: &Connection,
+    due: &BTreeMap<String, Option<String>>,
+) -> Result<(), super::ask::AskError> {
+    let name = connection.node.as_str();
+    let parameters = kinds::patching();
+    let patch: Patch<Json> = Patch::Merge(json!({"metadata": {"labels": due}}));
+    let api = kinds::nodes(&connection.client);
+    ask(format!("set the labels of Node {name}"), api.patch_metadata(name, &parameters, &patch)).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use portwright_core::Observed;
+    use serde_json::json;
+
+    use super::Prefix;
+
+    #[test]
+    fn prefixes_of_others_are_refused() {
+        for bad in ["", "Nics", "a/b", "kubernetes.io", "node.kubernetes.io", "feature.k8s.io"] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad}");
+        }
+        for good in ["portwright.dev", "nics.example.org", "notkubernetes.io"] {
+            assert!(good.parse::<Prefix>().is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn labels_say_what_is_there_and_stale_ones_of_ours_go() {
+        let pf = |address: &str, driver: &str| json!({"address": address, "vendor": "8086", "device": "159b", "driver": driver, "totalVfs": 64, "vfs": []});
+        let observed: Observed = serde_json::from_value(json!({
+            "pfs": [pf("0000:3b:00.0", "ice"), pf("0000:3b:00.1", "ice")],
+        }))
+        .unwrap();
+        let prefix: Prefix = "n.example".parse().unwrap();
+        let wanted = prefix.labels(&observed);
+        let pairs: Vec<_> = wanted.iter().map(|(label, value)| format!("{label}={value}")).collect();
+        assert_eq!(
+            pairs,
+            ["n.example/driver-ice=2", "n.example/pf-8086-159b=2", "n.example/pfs=2", "n.example/sriov=true"]
+        );
+        assert!(prefix.labels(&Observed::default()).is_empty());
+
+        let mut there = wanted.clone();
+        assert!(prefix.due(&wanted, &there).is_empty());
+        there.insert("n.example/pfs".to_owned(), "3".to_owned());
+        for foreign in ["zone", "n.example.org/x", "n.examples/x", "other/pfs"] {
+            there.insert(foreign.to_owned(), "x".to_owned());
+        }
+        there.insert("n.example/driver-old".to_owned(), "1".to_owned());
+        let due = prefix.due(&wanted, &there);
+        let expected =
+            [("n.example/driver-old".to_owned(), None), ("n.example/pfs".to_owned(), Some("2".to_owned()))];
+        assert_eq!(due, BTreeMap::from(expected));
+    }
+}
