@@ -30,10 +30,13 @@ impl AskError {
     /// The HTTP status, if the API server gave one.
     pub fn code(&self) -> Option<u16> {
         match self {
-            AskError::Api { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
-                _ => None,
-            },
+            AskError::Api { source, .. } => {
+                if let kube::Error::Api(status) = source.as_ref() {
+                    Some(status.code)
+                } else {
+                    None
+                }
+            }
             AskError::NoAnswer { .. } => None,
         }
     }
