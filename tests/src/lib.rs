@@ -2,6 +2,7 @@
 //!
 //! [`lab`] is the program that runs inside the lab's machines, which `cargo xtask lab` boots.
 
+pub mod agents;
 pub mod apiserver;
 pub mod fuzz;
 pub mod kubelet;
