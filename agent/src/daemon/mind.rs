@@ -8,6 +8,7 @@ use std::time::Duration;
 use portwright_core::affected::{self, evictees, needs_turn, touched};
 use portwright_core::desired::{Desired, Document};
 use portwright_core::drive::StepReport;
+use portwright_core::fallback::FallBack;
 use portwright_core::observed::Pf;
 use portwright_core::patience::Patience;
 use portwright_core::usage::uses;
@@ -48,8 +49,7 @@ pub struct Mind {
     profiles: Profiles,
     memory: Memory,
     patience: Patience,
-    /// PFs that went back to their last good state, which is here.
-    fallen: BTreeMap<PciAddress, Pf>,
+    fallback: FallBack,
     /// Without policies nothing is planned and nothing changed.
     acts: bool,
     clock: Stopwatch,
@@ -64,7 +64,7 @@ impl Mind {
             profiles,
             memory,
             patience: Patience::default(),
-            fallen: BTreeMap::new(),
+            fallback: FallBack::default(),
             acts,
             clock: Stopwatch::start(),
             documents: Vec::new(),
@@ -86,7 +86,7 @@ impl Mind {
         if documents != self.documents {
             // Other policies: everything is tried anew, and what is done first for them is no correction.
             self.patience.forget(self.clock.elapsed());
-            self.fallen.clear();
+            self.fallback.forget();
             self.documents.clone_from(&documents);
         }
         let mut desired = Desired {
@@ -96,13 +96,13 @@ impl Mind {
             allow_disruption: false,
             cluster: turn.is_some(),
             former: self.memory.former(),
-            fall_back: self.fallen.clone(),
             ..Desired::default()
         };
         // Only who has read all policies knows that a port is in none.
         if wish.synced && wish.trouble.is_none() {
             desired.release = released(observed, recalled, &desired);
         }
+        desired.fall_back = self.fallback.choose(observed, &desired, &self.profiles, &recalled.last_good);
         let mut planned = plan(observed, &desired, &self.profiles);
         self.memory.note(&planned.subjects, observed);
         let (held, mut waiting) = self.patience.hold(planned.clone(), observed, self.clock.elapsed());
@@ -133,12 +133,13 @@ impl Mind {
     /// Learns from a run. `jitter` is any random number.
     pub fn learn(&mut self, reports: &[StepReport], jitter: u32) {
         self.patience.note(reports, self.clock.elapsed(), jitter);
+        self.fallback.note(reports);
     }
 
     /// The operator asks: everything is tried anew.
     pub fn asked(&mut self) {
         self.patience.forget_all();
-        self.fallen.clear();
+        self.fallback.forget();
     }
 
     /// When something that waits after a failure may be tried again.

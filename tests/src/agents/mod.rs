@@ -138,8 +138,7 @@ impl Agent {
         };
         let base = Base::new(outfit);
         let (facts, wakes) = (base.facts(), base.wakes());
-        let grip =
-            Grip { machine: machine.clone(), watcher: start.watcher, supplement: base.supplement() };
+        let grip = Grip { machine: machine.clone(), watcher: start.watcher, supplement: base.supplement() };
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             base.run(grip, &stopped).await.expect("the agent runs");
@@ -156,13 +155,25 @@ impl Agent {
     ///
     /// # Panics
     /// It does not within the time.
-    pub async fn until(&mut self, what: &str, within: Duration, accept: impl Fn(&Facts) -> bool) -> Arc<Facts> {
+    pub async fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        accept: impl Fn(&Facts) -> bool,
+    ) -> Arc<Facts> {
         let waited = tokio::time::timeout(within, self.facts.wait_for(|facts| accept(facts))).await;
         let waited = waited.map(|facts| facts.map(|facts| Arc::clone(&facts)));
         match waited {
             Ok(Ok(facts)) => facts,
             Ok(Err(_)) => panic!("{what}: the agent has ended"),
-            Err(_) => panic!("{what}: not within {within:?}: {:#?}", self.facts.borrow().plan),
+            Err(_) => {
+                let facts = Arc::clone(&self.facts.borrow());
+                let plan = portwright_core::plan::text::render(&facts.plan);
+                panic!(
+                    "{what}: not within {within:?}: {plan}\nwaiting: {:?}\nlast run: {:?}",
+                    facts.waiting, facts.last_run
+                )
+            }
         }
     }
 

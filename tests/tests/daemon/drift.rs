@@ -1,11 +1,11 @@
 //! What changes on a node is noticed and put right; what cannot be, is told.
 
-use portwright_core::Reason;
 use portwright_core::desired::{Vlan, VlanProtocol};
 use portwright_core::sim::{Errno, Event};
-use portwright_tests::agents::wish;
+use portwright_core::{Change, Reason, Step};
+use portwright_tests::agents::{Agent, Start, wish};
 
-use crate::rig::{POLICY, WITHIN, in_sync_after, machine, pf, sequence, source, start, vf};
+use crate::rig::{POLICY, WITHIN, in_sync_after, machine, pf, sequence, settings, source, start, vf};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vfs_are_made_and_what_others_change_is_put_right() {
@@ -67,7 +67,9 @@ async fn a_write_that_fails_is_tried_again_and_told_meanwhile() {
     let (_wish, receiver) = source(POLICY);
     let mut agent = start(&machine, folder.path(), receiver);
     let facts = agent
-        .until("the failure is told", WITHIN, |facts| facts.waiting.values().any(|why| why.contains("ENOSPC")))
+        .until("the failure is told", WITHIN, |facts| {
+            facts.waiting.values().any(|why| why.contains("ENOSPC"))
+        })
         .await;
     assert!(!facts.plan.steps.is_empty(), "what is left to do is shown while it waits");
     in_sync_after(&mut agent, facts.sequence).await;
@@ -111,5 +113,32 @@ async fn without_its_source_the_last_good_policy_is_followed_and_nothing_is_rele
     let mut agent = start(&machine, folder.path(), receiver);
     in_sync_after(&mut agent, 0).await;
     assert_eq!(machine.node().kernel.pfs[&pf(0)].vfs.len(), 4);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_cannot_reach_its_new_state_goes_back_to_its_last_good_one() {
+    let (machine, folder) = (machine(), tempfile::tempdir().unwrap());
+    let (source, receiver) = source(POLICY);
+    let there = machine.clone();
+    let watcher = std::sync::Arc::new(move |step: Option<&Step>| {
+        if let Some(Change::SetNumVfs { to: 6, .. }) = step.map(|step| &step.change) {
+            there.node().happen(&Event::EnablesAtMost(pf(0), 2));
+        }
+    });
+    let start = Start { watcher: Some(watcher), ..settings(folder.path(), receiver) };
+    let mut agent = Agent::start(&machine, start);
+    in_sync_after(&mut agent, 0).await;
+    source.send_replace(wish(&POLICY.replace("vfs: 4", "vfs: 6")));
+    let fallen = |facts: &portwright::daemon::facts::Facts| {
+        !facts.running && facts.desired.fall_back.contains_key(&pf(0)) && facts.plan.steps.is_empty()
+    };
+    agent.until("it goes back", WITHIN, fallen).await;
+    assert_eq!(machine.node().kernel.pfs[&pf(0)].vfs.len(), 4);
+    // An operator who has found the cause asks for another attempt; another policy is one too.
+    source.send_replace(wish(&POLICY.replace("vfs: 4", "vfs: 5")));
+    let before = sequence(&agent);
+    in_sync_after(&mut agent, before).await;
+    assert_eq!(machine.node().kernel.pfs[&pf(0)].vfs.len(), 5);
     agent.stop().await;
 }

@@ -54,7 +54,12 @@ pub fn source(documents: &str) -> (watch::Sender<Wish>, watch::Receiver<Wish>) {
 
 /// Starts an agent.
 pub fn start(machine: &Machine, folder: &Path, wish: watch::Receiver<Wish>) -> Agent {
-    Agent::start(machine, Start { folder, profiles: Profiles::default(), wish, turn: None, watcher: None })
+    Agent::start(machine, settings(folder, wish))
+}
+
+/// What an agent is started with.
+pub fn settings(folder: &Path, wish: watch::Receiver<Wish>) -> Start<'_> {
+    Start { folder, profiles: Profiles::default(), wish, turn: None, watcher: None }
 }
 
 /// Waits until all is as wanted, by facts that are newer than these.
