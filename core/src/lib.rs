@@ -5,6 +5,7 @@
 //! Pure on purpose: no runtime, no files, no clock, no logger. Everything here is a function of its arguments, so
 //! that every decision can be tested as data and shown to an operator before anything happens.
 
+pub mod advertise;
 pub mod affected;
 pub mod blocked;
 pub mod desired;
@@ -12,6 +13,7 @@ pub mod drive;
 pub mod fact;
 pub mod fallback;
 pub mod id;
+pub mod labels;
 pub mod mac;
 pub mod management;
 pub mod observed;

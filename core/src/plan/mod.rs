@@ -18,6 +18,8 @@ mod remake;
 pub mod text;
 mod vf;
 
+pub(crate) use ovs::bind::bridges as followed_bridges;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::blocked::{Blocked, Reason};

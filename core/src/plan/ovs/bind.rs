@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Scene;
 use crate::blocked::{Blocked, Reason};
-use crate::desired::Document;
-use crate::ovs::{BridgeWish, MirrorWish, Target};
+use crate::desired::{Desired, Document};
+use crate::ovs::{Bridge, BridgeWish, MirrorWish, Ovs, Target};
 
 /// A wish and the document that it is from.
-pub(super) struct Bound<'a, W> {
-    pub(super) document: &'a Document,
-    pub(super) wish: &'a W,
+pub(crate) struct Bound<'a, W> {
+    pub(crate) document: &'a Document,
+    pub(crate) wish: &'a W,
     pub(super) notes: Vec<String>,
 }
 
@@ -29,24 +29,20 @@ pub(super) struct Bindings<'a> {
 /// Binds bridges and mirrors.
 pub(super) fn bind<'a>(scene: &Scene<'a>) -> Bindings<'a> {
     let documents = &scene.desired.documents;
-    let mut bridges: BTreeMap<&str, Vec<(&Document, &BridgeWish)>> = BTreeMap::new();
     let mut mirrors: BTreeMap<(&str, &str), Vec<(&Document, &MirrorWish)>> = BTreeMap::new();
     for document in documents {
-        for wish in &document.ovs.bridges {
-            bridges.entry(&wish.name).or_default().push((document, wish));
-        }
         for wish in &document.ovs.mirrors {
             mirrors.entry((&wish.bridge, &wish.name)).or_default().push((document, wish));
         }
     }
     let mut blocked = Vec::new();
-    let named = bridges.keys().map(|name| (*name).to_owned()).collect();
+    let mut named = BTreeSet::new();
     let named_mirrors =
         mirrors.keys().map(|(bridge, name)| ((*bridge).to_owned(), (*name).to_owned())).collect();
     let mut bound = Vec::new();
-    for (name, candidates) in bridges {
-        let owner = scene.ovs.bridge(name).and_then(|bridge| bridge.owner());
-        match choose(&Target::bridge(name), &candidates, owner, |wish| &wish.path) {
+    for (name, _, followed) in bridges(scene.desired, Some(scene.ovs)) {
+        named.insert(name.to_owned());
+        match followed {
             Ok(winner) => bound.push(winner),
             Err(conflict) => blocked.push(conflict),
         }
@@ -62,6 +58,25 @@ pub(super) fn bind<'a>(scene: &Scene<'a>) -> Bindings<'a> {
         }
     }
     Bindings { bridges: bound, mirrors: bound_mirrors, blocked, named, named_mirrors }
+}
+
+/// A bridge that documents list: its name, all that is wished of it, and the wish that it follows.
+pub(crate) type Followed<'a> = (&'a str, Vec<&'a BridgeWish>, Result<Bound<'a, BridgeWish>, Blocked>);
+
+/// Which wish each bridge follows.
+pub(crate) fn bridges<'a>(desired: &'a Desired, ovs: Option<&Ovs>) -> Vec<Followed<'a>> {
+    let mut bridges: BTreeMap<&str, Vec<(&Document, &BridgeWish)>> = BTreeMap::new();
+    for document in &desired.documents {
+        for wish in &document.ovs.bridges {
+            bridges.entry(&wish.name).or_default().push((document, wish));
+        }
+    }
+    let follow = |(name, candidates): (&'a str, Vec<(&'a Document, &'a BridgeWish)>)| {
+        let owner = ovs.and_then(|ovs| ovs.bridge(name)).and_then(Bridge::owner);
+        let followed = choose(&Target::bridge(name), &candidates, owner, |wish| &wish.path);
+        (name, candidates.into_iter().map(|(_, wish)| wish).collect(), followed)
+    };
+    bridges.into_iter().map(follow).collect()
 }
 
 fn choose<'a, W>(

@@ -5,7 +5,7 @@
 //! Ports that go come first ([`depart`]), and the rest is planned without them. Steps of one bridge stand together, so that
 //! they are carried out in one transaction.
 
-mod bind;
+pub(crate) mod bind;
 mod bridge;
 mod claim;
 mod depart;
