@@ -8,7 +8,11 @@
     reason = "tests fail by panicking and read the repository's own files"
 )]
 
+mod manifests;
 mod metrics;
+mod policies;
+mod units;
+mod yaml;
 
 use std::path::PathBuf;
 
