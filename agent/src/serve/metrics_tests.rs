@@ -1,3 +1,5 @@
+//! Facts in, series out.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Scrapes of facts and counters that are given; the kernel is asked in host.
+
 use portwright_core::Observed;
 use portwright_core::desired::Prefer;
 use portwright_core::observed::{Netdev, Vf};

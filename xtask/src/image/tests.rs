@@ -1,3 +1,5 @@
+//! What is written is read again as a puller does, from programs that are nothing but headers.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests fail by panicking")]
 
 use std::io::Read as _;
