@@ -264,3 +264,18 @@ async fn nodes_that_need_places_of_several_policies_do_not_wait_for_one_another(
     futures::future::join_all(turns).await;
     assert_eq!(gauge.most(), 1);
 }
+
+#[tokio::test]
+async fn a_pool_too_large_to_be_followed_is_looked_at_from_time_to_time() {
+    let server = ApiServer::start().await;
+    let mut nodes: Vec<Node> = (0..20).map(|number| Node::start(&server, &format!("n{number}"))).collect();
+    for node in &mut nodes {
+        node.ask(place(20));
+    }
+    futures::future::join_all(nodes.iter_mut().map(Node::granted)).await;
+    let mut late = Node::start(&server, "late");
+    late.ask(place(20));
+    late.waiting("taken").await;
+    nodes[7].done();
+    late.granted().await;
+}
