@@ -7,6 +7,7 @@ use portwright_api::PolicyError;
 use portwright_core::drive::chain;
 use portwright_host::run::HostError;
 
+use crate::daemon::cluster::client::ConnectError;
 use crate::pools::PoolsError;
 use portwright_ovs::node::OvsError;
 
@@ -112,6 +113,13 @@ pub enum CliError {
         #[source]
         source: Box<OvsError>,
     },
+    /// The cluster cannot be followed.
+    #[error("the cluster cannot be followed")]
+    Cluster {
+        /// Why.
+        #[source]
+        source: Box<ConnectError>,
+    },
     /// Signals cannot be waited for.
     #[error("cannot wait for signals")]
     Signals {
@@ -205,6 +213,7 @@ impl CliError {
             CliError::Verify { .. } => "run `portwright plan` with the same files to see what is left",
             CliError::Node { hint, .. } => return hint.clone().into_iter().collect(),
             CliError::Ovs { source } => return source.hint().into_iter().collect(),
+            CliError::Cluster { source } => source.hint(),
             CliError::Signals { .. } => "raise the limit of open files (`ulimit -n`)",
             CliError::Pools { source } => return vec![source.hint()],
             CliError::StdinTwice => "put the documents into one stream, separated by `---`",

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod files;
 pub mod gate;
 pub mod hands;
+pub mod kube;
 pub mod memory;
 pub mod mind;
 pub mod round;

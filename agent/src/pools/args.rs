@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use portwright_device_plugin::Registration;
 
+use crate::daemon::cluster::labels::Prefix;
+
 /// Where pools come from.
 #[derive(Debug, Clone, Args)]
 pub struct PoolSources {
@@ -90,7 +92,7 @@ pub struct RunArgs {
     pub namespace: String,
     /// Tell facts about NICs as labels of the Node below this prefix (such as `nic.portwright.dev`); with --kube
     #[arg(long, value_name = "PREFIX", requires = "kube")]
-    pub node_labels: Option<String>,
+    pub node_labels: Option<Prefix>,
     /// Whether traffic per VF is among the metrics
     #[arg(long, value_enum, default_value_t, value_name = "SWITCH")]
     pub vf_metrics: Switch,

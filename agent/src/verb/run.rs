@@ -18,8 +18,10 @@ use super::once;
 use crate::cli::Global;
 use crate::daemon::files;
 use crate::daemon::hands::Looking;
+use crate::daemon::kube::Cluster;
 use crate::daemon::memory::Memory;
 use crate::daemon::start::{Base, Outfit};
+use crate::daemon::turn;
 use crate::error::CliError;
 use crate::input;
 use crate::node::{Keeping, OVSDB_WITHIN, SwitchPart, WholeNode, ovsdb, seen_by};
@@ -77,17 +79,23 @@ pub fn run(global: &Global, arguments: &RunArgs) -> Result<Exit, CliError> {
     let root = Root::new(&global.root);
     let host = HostNode::open(root, &global.state_dir, profiles.clone(), Launcher::default());
     let host = host.map_err(CliError::of_host)?;
+    let outfit = outfit(global, arguments, wanted, profiles, Some(&switch))?;
+    let outfit = Outfit { memory: Memory::read(&global.state_dir), ..outfit };
     runtime.block_on(async {
-        let wish = match wish {
-            Some(wish) => files::follow(arguments.policy.clone(), wish, stop.clone()),
-            None => return Err(PoolsError::NotThereYet { flag: "--kube" }.into()),
-        };
-        let outfit = Outfit {
-            memory: Memory::read(&global.state_dir),
-            wish: Some(wish),
-            ..outfit(global, arguments, wanted, profiles, Some(&switch))?
-        };
-        act(outfit, host, &switch, &stop).await
+        match wish {
+            Some(wish) => {
+                let wish = Some(files::follow(arguments.policy.clone(), wish, stop.clone()));
+                act(Outfit { wish, ..outfit }, host, &switch, None, &stop).await
+            }
+            None => {
+                let (name, labels) = (arguments.node_name.as_deref(), arguments.node_labels.clone());
+                let cluster = Cluster::follow(name, labels, &stop).await;
+                let cluster = cluster.map_err(|source| CliError::Cluster { source: Box::new(source) })?;
+                let turn = Some(cluster.turns(&arguments.namespace, turn::Settings::default(), &stop));
+                let outfit = Outfit { wish: Some(cluster.wish()), turn, ..outfit };
+                act(outfit, host, &switch, Some(cluster), &stop).await
+            }
+        }
     })?;
     Ok(Exit::Ok)
 }
@@ -97,9 +105,13 @@ async fn act(
     outfit: Outfit,
     host: HostNode,
     switch: &Arc<Mutex<SwitchPart>>,
+    cluster: Option<Cluster>,
     stop: &CancellationToken,
 ) -> Result<(), CliError> {
     let base = Base::new(outfit);
+    if let Some(cluster) = cluster {
+        cluster.tell(&base.facts(), stop);
+    }
     let supplement = base.supplement();
     let node = match base.eye() {
         Some(eye) => WholeNode::with_eye(host, Arc::clone(switch), eye, supplement),

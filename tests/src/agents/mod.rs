@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use portwright::daemon::facts::{Cause, Facts};
 use portwright::daemon::hands::{Hands, Recalled};
+use portwright::daemon::kube::Cluster;
 use portwright::daemon::memory::Memory;
 use portwright::daemon::start::{Base, Outfit};
 use portwright::daemon::turn;
@@ -102,6 +103,8 @@ pub struct Start<'a> {
     pub wish: watch::Receiver<Wish>,
     /// The cluster's word on disruption.
     pub turn: Option<turn::Handle>,
+    /// The cluster that it tells; its wish and its turns are above.
+    pub cluster: Option<Cluster>,
     /// Looks at steps.
     pub watcher: Option<Watcher>,
 }
@@ -119,7 +122,11 @@ pub struct Agent {
 impl Agent {
     /// Starts an agent on a machine.
     pub fn start(machine: &Machine, start: Start<'_>) -> Agent {
-        let stop = CancellationToken::new();
+        Agent::start_until(machine, start, CancellationToken::new())
+    }
+
+    /// The same with a token that the cluster's parts were given too.
+    pub fn start_until(machine: &Machine, start: Start<'_>, stop: CancellationToken) -> Agent {
         let outfit = Outfit {
             root: Root::new(start.folder),
             kubelet: Paths { folder: start.folder.join("kubelet") },
@@ -138,6 +145,9 @@ impl Agent {
         };
         let base = Base::new(outfit);
         let (facts, wakes) = (base.facts(), base.wakes());
+        if let Some(cluster) = start.cluster {
+            cluster.tell(&facts, &stop);
+        }
         let grip = Grip { machine: machine.clone(), watcher: start.watcher, supplement: base.supplement() };
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
@@ -187,6 +197,8 @@ impl Agent {
     pub async fn kill(self) {
         self.task.abort();
         drop(self.task.await);
+        // What the cluster's parts do goes with the process.
+        self.stop.cancel();
     }
 }
 

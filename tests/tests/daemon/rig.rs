@@ -59,7 +59,7 @@ pub fn start(machine: &Machine, folder: &Path, wish: watch::Receiver<Wish>) -> A
 
 /// What an agent is started with.
 pub fn settings(folder: &Path, wish: watch::Receiver<Wish>) -> Start<'_> {
-    Start { folder, profiles: Profiles::default(), wish, turn: None, watcher: None }
+    Start { folder, profiles: Profiles::default(), wish, turn: None, cluster: None, watcher: None }
 }
 
 /// Waits until all is as wanted, by facts that are newer than these.
