@@ -49,7 +49,7 @@ impl Endpoint {
         let stop = CancellationToken::new();
         let resource = pool.spec.resource.clone();
         let sender = watch::Sender::new(Arc::new(pool));
-        let streams: Arc<Streams> = Arc::default();
+        let streams = Arc::new(Streams::new(context.heard.clone()));
         let keeper = Keeper {
             kicks: context.kicks.subscribe(),
             pool: sender.subscribe(),

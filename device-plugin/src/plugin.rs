@@ -75,6 +75,8 @@ pub struct Context {
     cdi: Mutex<BTreeMap<ResourceName, BTreeMap<String, Vec<Node>>>>,
     /// Counts changes in kubelet's folders.
     pub(crate) kicks: watch::Sender<u64>,
+    /// Counts when kubelet begins and ceases to listen to a pool.
+    pub(crate) heard: watch::Sender<u64>,
 }
 
 impl Context {
@@ -86,6 +88,7 @@ impl Context {
             ledger: Ledger::default(),
             cdi: Mutex::default(),
             kicks: watch::Sender::new(0),
+            heard: watch::Sender::new(0),
             root,
             settings,
             metrics,
@@ -239,6 +242,11 @@ impl Plugin {
         let streams =
             self.endpoints.iter().map(|(resource, endpoint)| (resource.clone(), endpoint.streams()));
         *self.connections.0.lock().unwrap_or_else(PoisonError::into_inner) = streams.collect();
+    }
+
+    /// Changes whenever kubelet begins or ceases to listen to a pool.
+    pub fn heard(&self) -> watch::Receiver<u64> {
+        self.context.heard.subscribe()
     }
 
     /// Whether kubelet listens.

@@ -30,13 +30,24 @@ use crate::plugin::Context;
 const MOST_STREAMS: usize = 16;
 
 /// How many ListAndWatch streams are open, and a call when the last one ends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Streams {
     open: AtomicUsize,
     pub(crate) lost: Notify,
+    /// Counts when the first one opens and the last one ends, for all pools together.
+    changes: watch::Sender<u64>,
 }
 
 impl Streams {
+    /// No stream yet.
+    pub(crate) fn new(changes: watch::Sender<u64>) -> Streams {
+        Streams { open: AtomicUsize::new(0), lost: Notify::new(), changes }
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     /// Whether kubelet listens.
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::SeqCst) > 0
@@ -50,6 +61,9 @@ impl OpenStream {
     fn begin(streams: &Arc<Streams>) -> Option<OpenStream> {
         let before = streams.open.fetch_add(1, Ordering::SeqCst);
         let stream = OpenStream(Arc::clone(streams));
+        if before == 0 {
+            streams.changed();
+        }
         (before < MOST_STREAMS).then_some(stream)
     }
 }
@@ -58,6 +72,7 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         if self.0.open.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.lost.notify_one();
+            self.0.changed();
         }
     }
 }

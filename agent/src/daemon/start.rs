@@ -158,7 +158,7 @@ impl Base {
             });
         }
         if acts {
-            follow_kubelet(&outfit.kubelet, &wakes, stop);
+            follow_kubelet(&outfit.kubelet, plugin.heard(), &wakes, stop);
         }
         if let (Some(eye), Some(switch)) = (&eye, &outfit.switch) {
             eye.open(switch, Arc::clone(&wakes), stop.clone()).await;
@@ -184,8 +184,19 @@ impl Base {
     }
 }
 
-/// Pods come and go with writes in kubelet's folders.
-fn follow_kubelet(kubelet: &Paths, wakes: &Arc<Wakes>, stop: &CancellationToken) {
+/// Pods come and go with writes in kubelet's folders, and kubelet itself with its connections.
+fn follow_kubelet(
+    kubelet: &Paths,
+    mut heard: watch::Receiver<u64>,
+    wakes: &Arc<Wakes>,
+    stop: &CancellationToken,
+) {
+    let (waking, stopped) = (Arc::clone(wakes), stop.clone());
+    tokio::spawn(async move {
+        while let Some(Ok(())) = stopped.run_until_cancelled(heard.changed()).await {
+            waking.wake(Cause::Kubelet);
+        }
+    });
     let pod_resources = kubelet.pod_resources();
     let folders = vec![kubelet.device_plugins(), pod_resources.parent().unwrap_or(&pod_resources).to_owned()];
     let wakes = Arc::clone(wakes);

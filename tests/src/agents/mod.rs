@@ -16,7 +16,6 @@ use portwright::daemon::turn;
 use portwright::daemon::wish::Wish;
 use portwright::pools::PoolSource;
 use portwright::serve::wake::Wakes;
-use portwright_core::desired::Desired;
 use portwright_core::drive::{Node, RunError};
 use portwright_core::observed::Pf;
 use portwright_core::sim::{SimError, SimNode};
@@ -220,5 +219,5 @@ pub fn wish(documents: &str) -> Wish {
 
 /// Whether nothing is left to do or in the way, nothing runs, and something was looked at.
 pub fn in_sync(facts: &Facts) -> bool {
-    facts.sequence > 0 && !facts.running && facts.plan.in_sync() && *facts.desired != Desired::default()
+    facts.sequence > 0 && !facts.running && facts.plan.in_sync() && !facts.desired.documents.is_empty()
 }

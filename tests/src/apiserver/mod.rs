@@ -185,6 +185,21 @@ impl ApiServer {
         waited.unwrap_or_else(|_| panic!("{path} is still there: {:?}", self.get(path)));
     }
 
+    /// Waits until there is no object at `path`.
+    ///
+    /// # Panics
+    /// There still is after ten seconds.
+    pub async fn wait_until_gone(&self, path: &str) {
+        let mut changed = self.shared.changed.subscribe();
+        let waiting = async {
+            while self.get(path).is_some() {
+                changed.changed().await.expect("the server lives as long as this waits");
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        assert!(waited.is_ok(), "{path} is still there: {:?}", self.get(path));
+    }
+
     /// Forgets the history, so that watches that go on from an older version get 410, and ends all watches.
     pub fn compact(&self) {
         self.store().compact();
