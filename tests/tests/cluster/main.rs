@@ -12,5 +12,6 @@
 )]
 
 mod publish;
+mod real;
 mod rig;
 mod source;
