@@ -76,6 +76,10 @@ pub enum Verb {
     Run(RunArgs),
     /// The same with the flags of sriov-network-device-plugin
     Sriovdp(SriovdpArgs),
+    /// Show what the daemon makes of this node: the last round, and each policy, PF, pool, bridge and mirror in a line
+    Status,
+    /// Let the daemon look at once and forget how long it would wait after failures; waits for the end and prints as `status`
+    Reconcile(ReconcileArgs),
     /// Show hardware profiles
     #[command(subcommand)]
     Profiles(ProfilesVerb),
@@ -109,6 +113,8 @@ impl Verb {
             Verb::Pools(_) => "pools",
             Verb::Run(_) => "run",
             Verb::Sriovdp(_) => "sriovdp",
+            Verb::Status => "status",
+            Verb::Reconcile(_) => "reconcile",
             Verb::Profiles(_) => "profiles",
             Verb::Ovs(_) => "ovs",
             Verb::Bundle(_) => "bundle",
@@ -128,6 +134,8 @@ impl Verb {
             | Verb::Sriovdp(_)
             | Verb::Profiles(_) => true,
             Verb::Apply(_)
+            | Verb::Status
+            | Verb::Reconcile(_)
             | Verb::Ovs(_)
             | Verb::Bundle(_)
             | Verb::Crds
@@ -169,6 +177,15 @@ pub struct ApplyArgs {
     /// Let steps cut ports off that the policy does not list: a bridge whose datapath changes is made anew
     #[arg(long)]
     pub allow_disruption: bool,
+}
+
+/// Arguments of `reconcile`.
+#[derive(Debug, Args)]
+pub struct ReconcileArgs {
+    /// Wait so long for the end of the round and of the steps that it runs
+    #[arg(long, value_name = "SECONDS", default_value_t = crate::daemon::socket::ROUND_WITHIN,
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
 }
 
 /// Verbs below `ovs`.

@@ -8,6 +8,7 @@ use portwright_core::drive::chain;
 use portwright_host::run::HostError;
 
 use crate::daemon::cluster::client::ConnectError;
+use crate::daemon::socket::client::AskError;
 use crate::pools::PoolsError;
 use portwright_ovs::node::OvsError;
 
@@ -153,6 +154,13 @@ pub enum CliError {
         #[source]
         source: Box<PoolsError>,
     },
+    /// The daemon cannot be asked.
+    #[error("the daemon cannot be asked")]
+    Daemon {
+        /// Why.
+        #[source]
+        source: Box<AskError>,
+    },
     /// A verb that changes or describes the running host was pointed at a tree.
     #[error("`portwright {verb}` works on the running host only, not on `--root {}`", root.display())]
     Root {
@@ -214,6 +222,7 @@ impl CliError {
             CliError::Node { hint, .. } => return hint.clone().into_iter().collect(),
             CliError::Ovs { source } => return source.hint().into_iter().collect(),
             CliError::Cluster { source } => source.hint(),
+            CliError::Daemon { source } => source.hint(),
             CliError::Signals { .. } => "raise the limit of open files (`ulimit -n`)",
             CliError::Pools { source } => return vec![source.hint()],
             CliError::StdinTwice => "put the documents into one stream, separated by `---`",

@@ -22,6 +22,8 @@ const VERBS: &[&str] = &[
     "pools",
     "run",
     "sriovdp",
+    "status",
+    "reconcile",
     "profiles",
     "ovs",
     "bundle",
@@ -72,6 +74,8 @@ fn wrong_usage_is_exit_2_on_stderr() {
         &["observe", "-o", "xml"],
         &["apply", "-f", "fixtures/workers.yaml", "--timeout", "soon"],
         &["pools"],
+        &["reconcile", "--timeout", "0"],
+        &["status", "more"],
     ] {
         let ran = portwright(arguments);
         assert_eq!(ran.code, Some(2), "{arguments:?}");
@@ -81,7 +85,14 @@ fn wrong_usage_is_exit_2_on_stderr() {
 
 #[test]
 fn another_root_is_for_verbs_that_only_look() {
-    for arguments in [&["apply", "-f", "fixtures/workers.yaml"][..], &["bundle"], &["crds"], &["man"]] {
+    for arguments in [
+        &["apply", "-f", "fixtures/workers.yaml"][..],
+        &["bundle"],
+        &["status"],
+        &["reconcile"],
+        &["crds"],
+        &["man"],
+    ] {
         let mut arguments = arguments.to_vec();
         arguments.extend(["--root", "/nowhere"]);
         let ran = portwright(&arguments);
@@ -194,6 +205,8 @@ fn the_documented_help_is_the_printed_help() {
         "observe",
         "plan",
         "apply",
+        "status",
+        "reconcile",
         "profiles",
         "profiles list",
         "profiles match",

@@ -56,6 +56,20 @@ pub fn json_schema() -> Json {
     schema
 }
 
+/// The text of docs/schema/nodestate.json.
+pub fn state_schema_text() -> String {
+    let mut schema = state_definition()
+        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status")
+        .cloned()
+        .unwrap_or(Json::Null);
+    close(&mut schema);
+    put(&mut schema, "/title", json!("portwright status -o json, and status of a NodeState"));
+    put(&mut schema, "/$schema", json!("https://json-schema.org/draft/2020-12/schema"));
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
 /// The schema that the API server enforces, of the whole document, but that it says where null may stand for "absent". What it leaves to the server itself (`apiVersion`,
 /// `kind`, `metadata`) is there as fields that may be written.
 pub(crate) fn document_schema() -> &'static Json {
@@ -195,6 +209,7 @@ fn close(schema: &mut Json) {
             }
             object.remove("x-kubernetes-validations");
             object.remove("nullable");
+            object.remove("x-kubernetes-preserve-unknown-fields");
             object.values_mut().for_each(close);
         }
         Json::Array(items) => items.iter_mut().for_each(close),

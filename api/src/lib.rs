@@ -21,7 +21,7 @@ mod yaml;
 
 pub use check::check;
 pub use convert::convert;
-pub use crd::{crd_yaml, crds, json_schema, json_schema_text};
+pub use crd::{crd_yaml, crds, json_schema, json_schema_text, state_schema_text};
 pub use error::{FieldError, PolicyError, Position};
 pub use policy::NodePolicy;
 pub use policy::NodePolicyStatus;

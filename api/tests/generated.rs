@@ -36,8 +36,9 @@ fn the_committed_definitions_are_what_the_types_generate() {
 }
 
 #[test]
-fn the_committed_schema_is_what_the_types_generate() {
+fn the_committed_schemas_are_what_the_types_generate() {
     same("docs/schema/nodepolicy.json", &portwright_api::json_schema_text());
+    same("docs/schema/nodestate.json", &portwright_api::state_schema_text());
 }
 
 #[test]

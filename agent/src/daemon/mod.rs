@@ -11,6 +11,7 @@ pub mod kube;
 pub mod memory;
 pub mod mind;
 pub mod round;
+pub mod socket;
 pub mod start;
 pub mod state;
 pub mod turn;

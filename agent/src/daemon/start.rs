@@ -21,8 +21,8 @@ use super::hands::{Actor, Hands};
 use super::memory::Memory;
 use super::mind::Mind;
 use super::round::{Round, State};
-use super::turn;
 use super::wish::Wish;
+use super::{socket, turn};
 use crate::error::CliError;
 use crate::node::eye::Eye;
 use crate::node::switch::SwitchPart;
@@ -150,6 +150,14 @@ impl Base {
         let what = format!("listen on {}", outfit.listen);
         let address = address.map_err(|source| PoolsError::System { what, source })?;
         tracing::info!(%address, "metrics and health are served");
+        let socket = outfit.socket.as_deref().map(|path| {
+            let wakes = Arc::clone(&wakes);
+            let ask = move || wakes.wake(Cause::Asked);
+            let made = socket::serve(path, &node_name(&outfit.root), facts.subscribe(), ask, stop.clone());
+            let what = format!("listen on `{}`", path.display());
+            made.map(tokio::spawn).map_err(|source| PoolsError::System { what, source })
+        });
+        let socket = socket.transpose()?;
         wake::devices(&outfit.root, Arc::clone(&wakes), acts, stop.clone())?;
         if let Some(path) = outfit.pools.path() {
             let wakes = Arc::clone(&wakes);
@@ -180,8 +188,17 @@ impl Base {
             state: State::new(),
         };
         Reconciler { round, wakes, running: None }.run(stop.clone()).await;
+        if let Some(socket) = socket {
+            // It has heard of the stop too, and puts its file away.
+            drop(socket.await);
+        }
         Ok(())
     }
+}
+
+/// What the node is called where no cluster names it.
+fn node_name(root: &Root) -> String {
+    root.document("proc/sys/kernel/hostname", 256).map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
 /// Pods come and go with writes in kubelet's folders, and kubelet itself with its connections.

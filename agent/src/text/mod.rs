@@ -3,4 +3,5 @@
 pub mod observe;
 pub mod ovs;
 pub mod profiles;
+pub mod status;
 pub mod table;

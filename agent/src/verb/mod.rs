@@ -10,6 +10,7 @@ pub mod plan;
 pub mod pools;
 pub mod profiles;
 pub mod run;
+pub mod status;
 
 use std::path::Path;
 
@@ -28,6 +29,8 @@ pub fn run(cli: &Cli) -> Result<Exit, CliError> {
         Verb::Pools(arguments) => pools::run(&cli.global, arguments),
         Verb::Run(arguments) => run::run(&cli.global, arguments),
         Verb::Sriovdp(arguments) => run::run(&cli.global, &arguments.as_run()),
+        Verb::Status => status::status(&cli.global),
+        Verb::Reconcile(arguments) => status::reconcile(&cli.global, arguments),
         Verb::Crds => generate::crds(cli.global.output),
         Verb::Profiles(which) => profiles::run(&cli.global, which),
         Verb::Ovs(which) => ovs::run(&cli.global, which),

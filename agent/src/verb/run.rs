@@ -20,6 +20,7 @@ use crate::daemon::files;
 use crate::daemon::hands::Looking;
 use crate::daemon::kube::Cluster;
 use crate::daemon::memory::Memory;
+use crate::daemon::socket::SOCKET;
 use crate::daemon::start::{Base, Outfit};
 use crate::daemon::turn;
 use crate::error::CliError;
@@ -32,8 +33,6 @@ use crate::serve::log;
 
 /// Threads of the runtime: the work is small, and memory counts.
 const THREADS: usize = 2;
-/// Where `status` and `reconcile` ask, below the root.
-const SOCKET: &str = "run/portwright/agent.sock";
 
 /// Runs the verb until SIGINT or SIGTERM.
 pub fn run(global: &Global, arguments: &RunArgs) -> Result<Exit, CliError> {

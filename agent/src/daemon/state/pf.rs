@@ -7,7 +7,7 @@ use portwright_core::observed::{Pf, Sight, Vf};
 use portwright_core::pools::{Health, Pool, PoolDevice, Pools};
 use portwright_core::range::IndexSet;
 use portwright_core::usage::uses;
-use portwright_core::{Object, Observed, VfRef};
+use portwright_core::{Object, Observed, Reason, VfRef};
 
 use super::Scene;
 use super::room::number;
@@ -51,9 +51,9 @@ fn verdict(scene: &Scene<'_>, pf: &Pf, policy: Option<&str>) -> Verdict {
     let verdict = judge(scene, mode, &|object| object.pf() == Some(pf.address));
     let back = scene.facts.desired.fall_back.contains_key(&pf.address);
     // The plan says so, too, and does not know why.
-    let back = back && (verdict.holds() || verdict.reason == Word::FellBack.to_string());
+    let back = back && (verdict.holds() || verdict.reason == Reason::FellBack.to_string());
     match (policy, verdict.holds()) {
-        _ if back => Verdict::no(Word::FellBack, fell_back(scene, pf)),
+        _ if back => Verdict::no(Reason::FellBack, fell_back(scene, pf)),
         (None, true) => Verdict::yes(Word::Unmanaged, "no policy selects it"),
         (Some(_), true) | (_, false) => verdict,
     }

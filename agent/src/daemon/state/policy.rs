@@ -101,11 +101,14 @@ fn conflicted(scene: &Scene<'_>, name: &str) -> Verdict {
 
 /// What is not as the policy wants it and no object stands for: an entry that selects nothing, for one.
 pub(super) fn own(scene: &Scene<'_>, name: &str, fact: &PolicyFact) -> Vec<(String, Verdict)> {
-    if !fact.followed {
-        let problem = fact.problem.as_deref().unwrap_or("it was not read yet");
-        return vec![("it is not followed".to_owned(), Verdict::no(Word::Invalid, one_line(problem)))];
-    }
     let mut missing: Vec<(String, Verdict)> = Vec::new();
+    let problem = match (&fact.problem, fact.followed) {
+        (Some(problem), true) => Some(("the last good one is followed", problem.as_str())),
+        (Some(problem), false) => Some(("it is not followed", problem.as_str())),
+        (None, true) => None,
+        (None, false) => Some(("it is not followed", "it was not read yet")),
+    };
+    missing.extend(problem.map(|(so, why)| (so.to_owned(), Verdict::no(Word::Invalid, one_line(why)))));
     for blocked in &scene.facts.plan.blocked {
         if let Object::Policy(policy, path) = &blocked.object
             && policy == name

@@ -122,7 +122,8 @@ fn users(scene: &Scene<'_>, blocked: &[&Blocked]) -> String {
     let mut else_used = Vec::new();
     for obstacle in blocked {
         let found = pods_of(scene, &obstacle.object);
-        if found.is_empty() {
+        // An obstacle that is about a pod names it.
+        if !found.iter().any(|pod| obstacle.message.contains(pod.as_str())) {
             else_used.push(obstacle.message.as_str());
         }
         pods.extend(found);

@@ -16,8 +16,6 @@ pub enum Word {
     Waiting,
     /// A step failed and is still due.
     Failed,
-    /// The new state could not be reached; it is back in the last good one.
-    FellBack,
     /// Steps are due, and the policy says `mode: Plan`.
     PlanOnly,
     /// Whether something is due depends on a value that nobody could read.
@@ -52,7 +50,6 @@ impl Word {
         Word::Pending,
         Word::Waiting,
         Word::Failed,
-        Word::FellBack,
         Word::PlanOnly,
         Word::Unreadable,
         Word::NotObserved,
