@@ -95,8 +95,8 @@ fn a_pool_that_two_policies_set_is_a_conflict_with_a_word() {
     let tree = Tree::new();
     let other = "---\napiVersion: portwright.dev/v1alpha1\nkind: NodePolicy\nmetadata: {name: q}\nspec: {priority: 0, pools: [{name: dpdk, prefix: other.org}]}\n";
     let ran = pools(&tree, Some(&format!("{POLICY}{other}")), None, &[]);
-    let words = "warning: PolicyConflict: pool dpdk is set by `p` and `q` with priority 0; the first counts";
-    assert!(ran.stdout.contains(words) && ran.stdout.contains("example.com/dpdk"), "{ran:#?}");
+    let words = "warning: PolicyConflict: pool/portwright.dev/dpdk: `p` and `q` set";
+    assert!(ran.stdout.contains(words) && ran.stdout.contains("portwright.dev/dpdk "), "{ran:#?}");
     let larger = other.replace("priority: 0", "priority: 1");
     let ran = pools(&tree, Some(&format!("{POLICY}{larger}")), None, &[]);
     assert!(!ran.stdout.contains("PolicyConflict") && ran.stdout.contains("other.org/dpdk"), "{ran:#?}");

@@ -5,7 +5,7 @@ use std::path::Path;
 use portwright_core::Observed;
 use portwright_core::desired::Desired;
 use portwright_core::pools::config::{self, PluginConfig};
-use portwright_core::pools::{PoolSpec, spec};
+use portwright_core::pools::{self, PoolSpec, spec};
 
 use super::args::PoolSources;
 use super::error::PoolsError;
@@ -65,7 +65,9 @@ impl Wanted {
     /// What is odd about what is asked for and no error.
     pub fn warnings(&self) -> Vec<String> {
         let of_config = self.config.iter().flat_map(|config| config.warnings.iter().cloned());
-        of_config.chain(spec::conflicts(&self.desired)).collect()
+        let conflicts = pools::conflicts(&self.desired).into_iter();
+        let conflicts = conflicts.map(|one| format!("{}: {}: {}", one.reason, one.object, one.message));
+        of_config.chain(conflicts).collect()
     }
 }
 

@@ -29,6 +29,7 @@ use crate::id::{Object, PciAddress, VfRef};
 use crate::management::{ManagementPath, management_path};
 use crate::observed::{Observed, Pf};
 use crate::ovs::Pod;
+use crate::pools;
 use crate::profile::Profiles;
 use crate::step::{Change, Disruption, Step};
 use crate::udev_rule;
@@ -164,6 +165,7 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
             release::release(&context, pf, &mut plan);
         }
     }
+    plan.blocked.append(&mut pools::conflicts(desired));
     add_udev_rule(&context, &mut plan);
     ovs::plan_ovs(&context, desired, &mut plan);
     plan

@@ -6,7 +6,8 @@ use std::fmt;
 use super::candidate::Candidate;
 use super::config::{AdditionalInfo, DeviceType, PluginConfig};
 use super::selector::{DeviceSelector, Refusal, VdpaType};
-use crate::desired::{Desired, Document, DriverWish, PoolWish, Prefer};
+use super::setting::settings;
+use crate::desired::{Desired, DriverWish, PoolWish, Prefer};
 use crate::id::PciAddress;
 use crate::observed::Observed;
 use crate::range::IndexSet;
@@ -212,7 +213,8 @@ pub fn of_config(config: &PluginConfig, prefix: Option<&str>) -> Vec<PoolSpec> {
 
 /// The pools of policies, for the PFs that follow them. A PF whose policies conflict is in no pool.
 pub fn of_policies(observed: &Observed, desired: &Desired, prefix: Option<&str>) -> Vec<PoolSpec> {
-    let settings = settings(desired);
+    let settings: BTreeMap<&str, PoolWish> =
+        settings(desired).into_iter().map(|(name, setting)| (name, setting.wish)).collect();
     let mut rules: BTreeMap<&str, (String, Vec<Rule>)> = BTreeMap::new();
     for (pf, document, entry) in crate::plan::bound(observed, desired) {
         for (number, group) in entry.groups.iter().enumerate() {
@@ -231,7 +233,7 @@ pub fn of_policies(observed: &Observed, desired: &Desired, prefix: Option<&str>)
         }
     }
     let spec = |(name, (origin, rules)): (&str, (String, Vec<Rule>))| {
-        let setting = settings.get(name).copied();
+        let setting = settings.get(name);
         let own = setting.and_then(|pool| pool.prefix.as_deref());
         PoolSpec {
             resource: ResourceName {
@@ -249,54 +251,6 @@ pub fn of_policies(observed: &Observed, desired: &Desired, prefix: Option<&str>)
         }
     };
     rules.into_iter().map(spec).collect()
-}
-
-/// Settings by pool: the document of highest priority binds a pool whole, of equals the first.
-fn settings(desired: &Desired) -> BTreeMap<&str, &PoolWish> {
-    let mut documents: Vec<_> = desired.documents.iter().collect();
-    documents.sort_by_key(|document| document.priority);
-    // Later entries replace earlier ones, so the largest priority comes last, and of equals the first document.
-    let mut settings = BTreeMap::new();
-    let mut by_priority: BTreeMap<&str, i32> = BTreeMap::new();
-    for document in documents {
-        for pool in &document.pools {
-            let known = by_priority.get(pool.name.as_str()).copied();
-            if known.is_none_or(|known| document.priority > known) {
-                by_priority.insert(&pool.name, document.priority);
-                settings.insert(pool.name.as_str(), pool);
-            }
-        }
-    }
-    settings
-}
-
-/// Pools that several documents of the same, highest priority set differently: which document counts is then a matter of
-/// order, which nobody should rely on.
-pub fn conflicts(desired: &Desired) -> Vec<String> {
-    let mut found = Vec::new();
-    for (name, setting) in settings(desired) {
-        let of_pool = |document: &&Document| document.pools.iter().any(|pool| pool.name == name);
-        let top = desired.documents.iter().filter(of_pool).map(|document| document.priority).max();
-        let equals: Vec<&Document> = desired
-            .documents
-            .iter()
-            .filter(of_pool)
-            .filter(|document| Some(document.priority) == top)
-            .collect();
-        let differs = equals
-            .iter()
-            .flat_map(|document| &document.pools)
-            .any(|pool| pool.name == name && pool != setting);
-        if differs {
-            let names: Vec<String> = equals.iter().map(|document| format!("`{}`", document.name)).collect();
-            found.push(format!(
-                "PolicyConflict: pool {name} is set by {} with priority {}; the first counts",
-                names.join(" and "),
-                top.unwrap_or_default()
-            ));
-        }
-    }
-    found
 }
 
 /// The first resource name that two pools have.

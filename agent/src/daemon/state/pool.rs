@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use portwright_api::state::{PoolState, limit};
+use portwright_core::Object;
 use portwright_core::pools::spec::Rule;
 use portwright_core::pools::{Health, Pool};
 
@@ -46,6 +47,10 @@ fn state(scene: &Scene<'_>, pool: &Pool) -> PoolState {
 fn verdict(scene: &Scene<'_>, pool: &Pool) -> Verdict {
     if scene.facts.unconnected.contains(&pool.spec.resource) {
         return Verdict::no(Word::NotRegistered, "kubelet does not listen to it");
+    }
+    let object = Object::Named(format!("pool/{}", pool.spec.resource));
+    if let Some(blocked) = scene.facts.plan.blocked.iter().find(|blocked| blocked.object == object) {
+        return Verdict::no(blocked.reason, blocked.message.clone());
     }
     if pool.devices.is_empty() {
         return Verdict::no(
