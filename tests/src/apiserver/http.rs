@@ -57,6 +57,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let method = request.method().to_string();
     shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push((method, path));
+    shared.arrived.notify_waiters();
     if let Some(code) = refused(shared, &request) {
         return status(code, "Forbidden", "told to refuse");
     }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub use evict::Ending;
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     /// Raised to end all watches.
     pub(crate) cut: watch::Sender<u64>,
     pub(crate) requests: Mutex<Vec<(String, String)>>,
+    /// Told after each request that has arrived.
+    pub(crate) arrived: Notify,
     pub(crate) delay: Mutex<Duration>,
     /// Writes that were refused because what they replace had changed.
     pub(crate) conflicts: AtomicUsize,
@@ -98,6 +100,7 @@ impl ApiServer {
             mood: watch::Sender::default(),
             cut: watch::Sender::new(0),
             requests: Mutex::default(),
+            arrived: Notify::new(),
             delay: Mutex::default(),
             conflicts: AtomicUsize::new(0),
             ending: Mutex::default(),
@@ -185,19 +188,22 @@ impl ApiServer {
         waited.unwrap_or_else(|_| panic!("{path} is still there: {:?}", self.get(path)));
     }
 
-    /// Waits until there is no object at `path`.
+    /// Waits until a request whose path contains `part` has arrived, answered or not.
     ///
     /// # Panics
-    /// There still is after ten seconds.
-    pub async fn wait_until_gone(&self, path: &str) {
-        let mut changed = self.shared.changed.subscribe();
-        let waiting = async {
-            while self.get(path).is_some() {
-                changed.changed().await.expect("the server lives as long as this waits");
+    /// None does within ten seconds.
+    pub async fn wait_requested(&self, part: &str) {
+        let arrived = async {
+            loop {
+                let next = self.shared.arrived.notified();
+                if !self.requests(part).is_empty() {
+                    return;
+                }
+                next.await;
             }
         };
-        let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
-        assert!(waited.is_ok(), "{path} is still there: {:?}", self.get(path));
+        let waited = tokio::time::timeout(Duration::from_secs(10), arrived).await;
+        waited.unwrap_or_else(|_| panic!("nobody asked for {part}"));
     }
 
     /// Forgets the history, so that watches that go on from an older version get 410, and ends all watches.

@@ -116,7 +116,7 @@ async fn pods_that_hold_affected_vfs_are_evicted_and_no_others() {
     assert!(api.get(POD).is_some(), "nothing has to be changed, so nobody is evicted");
 
     api.put(POLICY, policy(4, "Evict"));
-    api.wait_until_gone(POD).await;
+    api.wait_gone(POD).await;
     machine.node().happen(&Event::Freed(vf(0)));
     let before = sequence(&agent);
     agent.wake();

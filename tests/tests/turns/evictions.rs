@@ -160,3 +160,20 @@ async fn an_eviction_that_is_refused_for_good_is_told() {
     node.ask(evicting(&["web/a-0"]));
     told(&mut node, "cannot evict Pod web/a-0: told to refuse").await;
 }
+
+#[tokio::test]
+async fn a_pod_that_only_has_the_name_is_not_hit() {
+    let server = ApiServer::start().await;
+    pod(&server, "web/a-0", json!({}));
+    let mut node = Node::start(&server, "n1");
+    node.ask(super::rig::place(1));
+    node.granted().await;
+    server.set_delay(super::rig::settings().limit / 2);
+    node.ask(evicting(&["web/a-0"]));
+    // The eviction is under way when the pod is replaced.
+    server.wait_requested("/eviction").await;
+    server.delete(&pod_path("web/a-0"));
+    pod(&server, "web/a-0", json!({}));
+    told(&mut node, "web/a-0 has come back under its name").await;
+    assert!(server.get(&pod_path("web/a-0")).is_some());
+}
