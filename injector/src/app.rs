@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,6 +14,7 @@ use crate::certs::files::{self, Files};
 use crate::certs::plan::Lifetimes;
 use crate::certs::self_managed::{self, Manager};
 use crate::certs::{CertificateError, Installer};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::follow_switches::LiveSwitches;
 use crate::metrics::Metrics;
@@ -114,7 +114,7 @@ impl Default for Pace {
 /// It could not start.
 pub async fn run(
     config: Config,
-    client: Client,
+    cluster: Cluster,
     listeners: Listeners,
     pace: Pace,
     decide: Arc<Decide>,
@@ -126,15 +126,16 @@ pub async fn run(
 
     let installer = Installer::new(config.tls.clone(), Arc::clone(&metrics));
     let tls = installer.tls();
-    certificates(&config, &client, pace, installer, &mut tasks).await?;
+    certificates(&config, &cluster, pace, installer, &mut tasks).await?;
 
-    let networks = Arc::new(NetworkCache::new(client.clone(), config.reading.clone(), Arc::clone(&metrics)));
-    tasks.spawn(Arc::clone(&networks).follow());
+    let networks =
+        Arc::new(NetworkCache::new(cluster.client.clone(), config.reading.clone(), Arc::clone(&metrics)));
+    tasks.spawn(Arc::clone(&networks).follow(cluster.watches.clone()));
     let (settled, networks_settled) = watch::channel(false);
     tasks.spawn(settle(networks.synced(), settled, config.cache_sync_timeout));
 
     let switches = Arc::new(LiveSwitches::new(config.switches.clone(), Arc::clone(&metrics)));
-    tasks.spawn(Arc::clone(&switches).follow(client, config.flags.namespace.clone()));
+    tasks.spawn(Arc::clone(&switches).follow(cluster, config.flags.namespace.clone()));
 
     let probes = Probes {
         metrics: Arc::clone(&metrics),
@@ -188,7 +189,7 @@ async fn settle(mut synced: watch::Receiver<bool>, settled: watch::Sender<bool>,
 
 async fn certificates(
     config: &Config,
-    client: &Client,
+    cluster: &Cluster,
     pace: Pace,
     installer: Installer,
     tasks: &mut JoinSet<()>,
@@ -196,7 +197,7 @@ async fn certificates(
     let flags = &config.flags;
     if flags.self_managed_certificates {
         let manager = Manager {
-            client: client.clone(),
+            cluster: cluster.clone(),
             namespace: flags.namespace.clone(),
             secret: flags.secret_name.clone(),
             service: flags.service_name.clone(),

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client};
+use kube::Api;
+use kube::runtime::watcher;
 
+use crate::cluster::Cluster;
+use crate::following::Following;
 use crate::metrics::Metrics;
-use crate::networks::chain;
 use crate::switches::{CONFIG_MAP, KEY, Switches};
 
 /// The switches in force: the flags', overridden by the last good ConfigMap.
@@ -31,30 +31,20 @@ impl LiveSwitches {
     }
 
     /// Follows the ConfigMap for ever.
-    pub async fn follow(self: Arc<Self>, client: Client, namespace: String) {
+    pub async fn follow(self: Arc<Self>, cluster: Cluster, namespace: String) {
+        let Cluster { client, watches } = cluster;
         let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
         let only = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
-        let mut events = watcher(api, only).default_backoff().boxed();
-        let mut failing = false;
+        let what = format!("ConfigMap {namespace}/{CONFIG_MAP}");
+        let mut following = Following::new(api, only, &watches, what, "the switches stay as they are");
         let mut listed: Option<ConfigMap> = None;
-        loop {
-            match events.try_next().await {
-                Ok(Some(event)) => {
-                    failing = false;
-                    match event {
-                        watcher::Event::Init => listed = None,
-                        watcher::Event::InitApply(map) => listed = Some(map),
-                        watcher::Event::InitDone => self.take(listed.take().as_ref()),
-                        watcher::Event::Apply(map) => self.take(Some(&map)),
-                        watcher::Event::Delete(_) => self.take(None),
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(error = %chain(&error), "cannot follow ConfigMap {namespace}/{CONFIG_MAP}; the switches stay as they are");
-                    }
-                }
+        while let Some(event) = following.next().await {
+            match event {
+                watcher::Event::Init => listed = None,
+                watcher::Event::InitApply(map) => listed = Some(map),
+                watcher::Event::InitDone => self.take(listed.take().as_ref()),
+                watcher::Event::Apply(map) => self.take(Some(&map)),
+                watcher::Event::Delete(_) => self.take(None),
             }
         }
     }

@@ -5,9 +5,11 @@
 pub mod app;
 pub mod certs;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod flags;
 pub mod follow_switches;
+pub mod following;
 pub mod fuzz;
 pub mod metrics;
 pub mod mutate;
@@ -20,3 +22,4 @@ pub mod selection;
 pub mod server;
 pub mod start;
 pub mod switches;
+pub mod words;

@@ -192,17 +192,25 @@ fn qualified(name: &str, prefix: &str) -> String {
     if name.contains('/') { name.to_owned() } else { format!("{prefix}/{name}") }
 }
 
-/// Extended resources are `domain/name`; of the rest only the built-in names can be requested.
+/// The domain of an extended resource may have this many characters: the API server puts `requests.` before the name and
+/// wants a qualified name still.
+const LONGEST_DOMAIN: usize = 244;
+
+/// Extended resources are `domain/name`. Nothing else is a device or a bridge: `cpu` and hugepages are the pod's own
+/// business, and the API server refuses what it calls native or keeps for quotas.
 fn check_resource_name(name: &str) -> Result<(), &'static str> {
-    let built_in = matches!(name, "cpu" | "memory" | "ephemeral-storage");
-    if built_in || name.strip_prefix("hugepages-").is_some_and(is_name_part) {
-        return Ok(());
-    }
-    if !name.contains('/') {
-        return Err("write DOMAIN/NAME");
-    }
+    let Some((domain, _)) = name.split_once('/') else { return Err("write DOMAIN/NAME") };
     if !is_qualified(name) {
         return Err("letters, digits, '-', '_' and '.' around one '/'");
+    }
+    if name.contains("kubernetes.io/") {
+        return Err("the domain kubernetes.io is for Kubernetes' own resources");
+    }
+    if name.starts_with("requests.") {
+        return Err("a domain must not start with `requests.`");
+    }
+    if domain.len() > LONGEST_DOMAIN {
+        return Err("a domain may have at most 244 characters");
     }
     Ok(())
 }
@@ -221,4 +229,40 @@ fn is_name_part(text: &str) -> bool {
         && text.starts_with(edge)
         && text.ends_with(edge)
         && text.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_resource_name;
+
+    /// The API server's rules for extended resources (`IsExtendedResourceName`), so that a mistake is said with the
+    /// definition's name and not by a refusal of the pod.
+    #[test]
+    fn only_extended_resources_are_resource_names() {
+        let domain = |length: usize| {
+            ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(length - 183)].join(".")
+        };
+        let (longest, too_long) = (domain(244), domain(245));
+        for good in ["intel.com/x", "a/b", "ovs-cni.network.kubevirt.io/br-1", &format!("{longest}/x")] {
+            assert_eq!(check_resource_name(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "x",
+            "cpu",
+            "memory",
+            "ephemeral-storage",
+            "hugepages-2Mi",
+            "kubernetes.io/x",
+            "a.kubernetes.io/x",
+            "requests.example.com/x",
+            "requests.x/y",
+            "a/b/c",
+            "/x",
+            "x/",
+            "A/x",
+            &format!("{too_long}/x"),
+        ] {
+            assert!(check_resource_name(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _, Shared};
-use futures::{StreamExt as _, TryStreamExt as _};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use crate::cluster::Watches;
+use crate::following::Following;
 use crate::metrics::{Metrics, Reason};
 use crate::nad::{Network, NetworkAttachmentDefinition, Reading};
 use crate::selection::NetworkName;
@@ -81,27 +82,15 @@ impl NetworkCache {
         self.synced.subscribe()
     }
 
-    /// Follows the API server for ever; errors are logged once and retried with growing delay.
-    pub async fn follow(self: Arc<Self>) {
+    /// Follows the API server for ever; a failure is logged once and retried with growing delay.
+    pub async fn follow(self: Arc<Self>, watches: Watches) {
         let api: Api<NetworkAttachmentDefinition> = Api::all(self.client.clone());
-        let mut events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff().boxed();
+        let config = watcher::Config::default().page_size(PAGE);
+        let what = "network-attachment-definitions";
+        let mut following = Following::new(api, config, &watches, what, "known ones stay in use");
         let mut fresh = BTreeMap::new();
-        let mut failing = false;
-        loop {
-            match events.try_next().await {
-                Ok(Some(event)) => {
-                    if std::mem::take(&mut failing) {
-                        tracing::info!("following network-attachment-definitions again");
-                    }
-                    self.apply(event, &mut fresh);
-                }
-                Ok(None) => return,
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(error = %chain(&error), "cannot follow network-attachment-definitions; known ones stay in use");
-                    }
-                }
-            }
+        while let Some(event) = following.next().await {
+            self.apply(event, &mut fresh);
         }
     }
 
@@ -198,19 +187,4 @@ impl NetworkCache {
 
 fn name_of(definition: &NetworkAttachmentDefinition) -> NetworkName {
     NetworkName { namespace: definition.namespace().unwrap_or_default(), name: definition.name_any() }
-}
-
-/// An error with its causes, each once, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

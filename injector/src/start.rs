@@ -7,18 +7,17 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
-use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::app::{self, Listeners, Pace, StartError};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::flags::{Flags, LogFormat, normalise};
 use crate::mutate::inject;
-use crate::networks::chain;
+use crate::words::chain;
 
 /// Runs the program: 0 after a clean stop, 2 for a command line or surroundings that it cannot start with.
 ///
@@ -69,7 +68,7 @@ async fn run(config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
     let kube_config = kube::Config::infer().await.map_err(|error| StartError::Client(error.into()))?;
-    let client = Client::try_from(kube_config).map_err(|error| StartError::Client(error.into()))?;
+    let cluster = Cluster::new(kube_config).map_err(|error| StartError::Client(error.into()))?;
     let listeners = Listeners::bind(&config)?;
     let stop = async move {
         tokio::select! {
@@ -77,17 +76,26 @@ async fn run(config: Config) -> Result<(), StartError> {
             _ = interrupt.recv() => {}
         }
     };
-    app::run(config, client, listeners, Pace::default(), Arc::new(inject), stop).await
+    app::run(config, cluster, listeners, Pace::default(), Arc::new(inject), stop).await
+}
+
+/// What is logged unless `RUST_LOG` says otherwise. Of libraries only what nobody else says: of each failed request to the
+/// API server our own lines tell once, with what it means.
+fn default_filter(v: u8) -> String {
+    let level = match v {
+        0 => "info",
+        1..=4 => "debug",
+        _ => "trace",
+    };
+    format!(
+        "warn,portwright_injector={level},kube_client=off,kube_runtime=off,hyper=error,hyper_util=error,tower=error"
+    )
 }
 
 /// Text on a terminal, JSON otherwise. `RUST_LOG` overrides the level.
 fn start_logs(flags: &Flags) {
-    let level = match flags.v {
-        0 => LevelFilter::INFO,
-        1..=4 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
+    let filter = EnvFilter::builder().parse_lossy(wanted.unwrap_or_else(|| default_filter(flags.v)));
     let json = match flags.log_format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Text => false,
@@ -99,4 +107,20 @@ fn start_logs(flags: &Flags) {
         fmt::layer().with_writer(std::io::stderr).boxed()
     };
     tracing_subscriber::registry().with(filter).with(layer).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::EnvFilter;
+
+    use super::default_filter;
+
+    #[test]
+    fn the_verbose_levels_are_about_the_injector() {
+        for (v, level) in [(0, "info"), (3, "debug"), (10, "trace")] {
+            let filter = EnvFilter::builder().parse(default_filter(v)).unwrap().to_string();
+            assert!(filter.contains(&format!("portwright_injector={level}")), "{filter}");
+            assert!(filter.contains("kube_client=off"), "{filter}");
+        }
+    }
 }

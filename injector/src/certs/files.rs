@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{CertificateError, Installer, Material};
-use crate::networks::chain;
+use crate::words::chain;
 
 /// How often the files are looked at.
 pub const INTERVAL: Duration = Duration::from_secs(10);

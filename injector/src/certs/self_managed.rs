@@ -4,17 +4,19 @@
 //! want the same step one loses, reads again and finds nothing to do. The Secret and the configuration are watched, so
 //! that an edit is repaired at once; a slow timer covers what watches miss and the passing of time.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::stream::{BoxStream, select};
+use futures::stream::{BoxStream, select, unfold};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client};
+use kube::runtime::watcher;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -22,7 +24,9 @@ use super::authority::{AuthorityError, Pair, Store};
 use super::plan::{self, Action, Lifetimes};
 use super::{Installer, Material};
 use crate::clock::unix_seconds;
-use crate::networks::chain;
+use crate::cluster::Cluster;
+use crate::following::Following;
+use crate::words::chain;
 
 /// How long to wait for a change before looking anyway.
 pub const SLOW: Duration = Duration::from_secs(600);
@@ -58,10 +62,30 @@ pub enum ManageError {
     Contended,
 }
 
+impl ManageError {
+    /// Says it in the log. That the webhook configuration is not there is in order as long as the installation is under
+    /// way, in which it comes last.
+    fn log(&self, text: &str) {
+        match self {
+            Self::Api { source: kube::Error::Api(status), object, .. }
+                if status.code == 404 && object.starts_with(CONFIGURATION) =>
+            {
+                tracing::info!("{object} does not exist (yet); its caBundle is set as soon as it does");
+            }
+            Self::Api { .. } | Self::Make(_) | Self::Install(_) | Self::Contended => {
+                tracing::error!(error = %text, "certificates cannot be looked after; trying again");
+            }
+        }
+    }
+}
+
+/// What announces the certificate to the API server.
+const CONFIGURATION: &str = "MutatingWebhookConfiguration";
+
 /// Looks after the certificates of one webhook.
 pub struct Manager {
     /// API server.
-    pub client: Client,
+    pub cluster: Cluster,
     /// Our namespace.
     pub namespace: String,
     /// The Secret.
@@ -93,7 +117,7 @@ impl Manager {
                 Err(error) => {
                     let text = chain(&error);
                     if text != complained {
-                        tracing::error!(error = %text, "certificates cannot be looked after; trying again");
+                        error.log(&text);
                         complained = text;
                     }
                     RETRY.min(self.look)
@@ -105,24 +129,23 @@ impl Manager {
         }
     }
 
-    /// Something every time the Secret or the configuration changes.
+    /// Something every time the Secret or the configuration changes. A watch that fails wakes nobody; the slow timer remains.
     fn wakes(&self) -> BoxStream<'static, ()> {
+        let Cluster { client, watches } = &self.cluster;
         let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let webhooks: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
-        let secrets = watcher(secrets, named(&self.secret)).default_backoff();
-        let webhooks = watcher(webhooks, named(&self.webhook)).default_backoff();
-        // A watch that fails wakes nobody; the slow timer remains.
-        select(
-            secrets.filter_map(|event| async move { event.ok().map(|_| ()) }),
-            webhooks.filter_map(|event| async move { event.ok().map(|_| ()) }),
-        )
-        .boxed()
+        let meanwhile = "changes of it are noticed later";
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &self.namespace);
+        let what = format!("Secret {}/{}", self.namespace, self.secret);
+        let secrets = Following::new(secrets, named(&self.secret), watches, what, meanwhile);
+        let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+        let what = format!("{CONFIGURATION} {}", self.webhook);
+        let webhooks = Following::new(webhooks, named(&self.webhook), watches, what, meanwhile);
+        select(every(secrets), every(webhooks)).boxed()
     }
 
     /// One pass: read, step until nothing is left to do, announce, serve.
     async fn reconcile(&self, served: &mut Option<Pair>) -> Result<(), ManageError> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.cluster.client.clone(), &self.namespace);
         let names = self.names();
         for _ in 0..MAX_STEPS {
             let secret =
@@ -170,7 +193,7 @@ impl Manager {
 
     /// Brings the bundle into the webhook configuration; true if it was there already.
     async fn announce(&self, store: &Store) -> Result<bool, ManageError> {
-        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.cluster.client.clone());
         let bundle = ByteString(store.bundle().into_bytes());
         let mut attempts = 0;
         loop {
@@ -221,12 +244,19 @@ impl Manager {
     }
 
     fn webhook_error(&self, verb: &'static str, source: kube::Error) -> ManageError {
-        ManageError::Api { verb, object: format!("MutatingWebhookConfiguration {}", self.webhook), source }
+        ManageError::Api { verb, object: format!("{CONFIGURATION} {}", self.webhook), source }
     }
 
     fn secret_error(&self, verb: &'static str, source: kube::Error) -> ManageError {
         ManageError::Api { verb, object: format!("Secret {}/{}", self.namespace, self.secret), source }
     }
+}
+
+fn every<K>(following: Following<K>) -> BoxStream<'static, ()>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    unfold(following, async |mut following| following.next().await.map(|_| ((), following))).boxed()
 }
 
 fn read(secret: &Secret) -> Store {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::Add;
-use crate::pod::{Container, Named, Pod};
+use crate::pod::{Container, Named, Pod, VolumeMount};
 use crate::quantity;
 
 const VOLUME: &str = "podnetinfo";
@@ -53,10 +53,19 @@ pub(super) fn add(
 fn add_mount(container: &Container, index: &str, patch: &mut Vec<Add>, warnings: &mut Vec<String>) -> bool {
     let mounts = container.volume_mounts.as_deref();
     let mut own = mounts.unwrap_or_default().iter().flatten();
-    if own.clone().any(|mount| mount.name == VOLUME) {
+    let there = |mount: &VolumeMount| mount.mount_path.trim_end_matches('/') == MOUNT_PATH;
+    let mut named = own.clone().filter(|mount| mount.name == VOLUME).peekable();
+    if let Some(first) = named.peek().copied() {
+        let elsewhere = &first.mount_path;
+        if !named.any(there) {
+            warnings.push(format!(
+                "container {:?} mounts a volume of its own named {VOLUME} at {elsewhere:?}; nothing is added at {MOUNT_PATH}",
+                container.name
+            ));
+        }
         return true;
     }
-    if own.any(|mount| mount.mount_path.trim_end_matches('/') == MOUNT_PATH) {
+    if own.any(there) {
         warnings.push(format!(
             "container {:?} has a volume of its own at {MOUNT_PATH}; {VOLUME} is not mounted there",
             container.name

@@ -22,9 +22,10 @@ use super::{REQUEST_TIMEOUT, Stage};
 use crate::follow_switches::LiveSwitches;
 use crate::metrics::Metrics;
 use crate::mutate::{Decide, Mutation, Networks, Refusal, Settings, Wish, encode_checked, read};
-use crate::networks::{LookupError, NetworkCache, chain};
+use crate::networks::{LookupError, NetworkCache};
 use crate::pod::Pod;
 use crate::review::{self, ReviewError, shorten};
+use crate::words::chain;
 
 /// The webhook's path, as network-resources-injector has it.
 pub const PATH: &str = "/mutate";

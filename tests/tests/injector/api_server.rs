@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use http::StatusCode;
+use kube::runtime::watcher;
+use portwright_injector::cluster::Cluster;
+use portwright_injector::following::Following;
+use portwright_injector::nad::NetworkAttachmentDefinition;
 use portwright_tests::apiserver::{ApiServer, Mood};
 use serde_json::json;
 
@@ -171,4 +175,36 @@ async fn ten_thousand_networks_are_listed_before_it_is_ready() {
     // An unoptimised build shares this machine with the API server that it reads from; the bench measures the goal.
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert!(rig.review(&pod("net-9999")).await.is_patched());
+}
+
+/// A watch that goes on where it left off makes no event; that an outage has ended is known all the same, and so is the next.
+#[tokio::test]
+async fn the_end_of_an_outage_is_known_though_nothing_changes() {
+    let api = ApiServer::start().await;
+    let cluster = Cluster::new(kube::Config::new(api.url().parse().unwrap())).unwrap();
+    let networks: kube::Api<NetworkAttachmentDefinition> = kube::Api::all(cluster.client.clone());
+    let mut following = Following::new(
+        networks,
+        watcher::Config::default(),
+        &cluster.watches,
+        "networks",
+        "nothing is known",
+    );
+    while !matches!(following.next().await, Some(watcher::Event::InitDone)) {}
+    let mut well = following.subscribe();
+    let running = tokio::spawn(async move { following.next().await });
+    for _ in 0..2 {
+        let mut turned = async |so: bool| {
+            let turning = tokio::time::timeout(Duration::from_secs(15), well.wait_for(|well| *well == so));
+            turning.await.expect("in time").expect("it is still followed");
+        };
+        // Not 503, which the client tries again for a while without a word.
+        api.set_mood(Mood::Failing(500));
+        turned(false).await;
+        api.set_mood(Mood::Well);
+        turned(true).await;
+    }
+    nad(&api, "default", "late", None);
+    let event = tokio::time::timeout(Duration::from_secs(15), running).await.unwrap().unwrap();
+    assert!(matches!(event, Some(watcher::Event::Apply(_))), "nothing was listed anew: {event:?}");
 }

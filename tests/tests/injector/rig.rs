@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use portwright_injector::app::{self, Listeners, Pace, StartError};
+use portwright_injector::cluster::Cluster;
 use portwright_injector::config::Config;
 use portwright_injector::flags::{Flags, normalise};
 use portwright_injector::mutate::{Decide, inject};
@@ -75,7 +76,7 @@ impl Injector {
         let arguments =
             ["portwright-injector", "--namespace=injector"].iter().chain(flags).map(OsString::from);
         let config = Config::new(Flags::try_parse_from(normalise(arguments)).unwrap()).unwrap();
-        let client = kube::Client::try_from(kube::Config::new(api.url().parse().unwrap())).unwrap();
+        let cluster = Cluster::new(kube::Config::new(api.url().parse().unwrap())).unwrap();
         let bind = || app::listen(([127, 0, 0, 1], 0).into()).unwrap();
         let listeners = Listeners { webhook: bind(), probes: bind() };
         let (webhook, probes) =
@@ -84,7 +85,7 @@ impl Injector {
         let stopping = async move {
             stopped.await.ok();
         };
-        let task = tokio::spawn(app::run(config, client, listeners, pace, decide, stopping));
+        let task = tokio::spawn(app::run(config, cluster, listeners, pace, decide, stopping));
         Self { webhook, probes, stop: Some(stop), task }
     }
 
