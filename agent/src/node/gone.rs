@@ -40,7 +40,8 @@ impl Gone {
         Gone { file: state_dir.join(FILE), keeping, since: None }
     }
 
-    /// Says on each port for how long its interface has been gone. `dead` are internal ports that have lost their device.
+    /// Says on each port for how long its interface has been gone. `dead` are internal ports that have lost their device; those that the
+    /// kernel's datapath has lost are marked already.
     pub(super) fn mark(&mut self, ovs: &mut Ovs, observed: &Observed, dead: &BTreeSet<String>) {
         let now = unix_seconds();
         let known = self.since.take().unwrap_or_else(|| self.read());
@@ -48,7 +49,7 @@ impl Gone {
         for bridge in &mut ovs.bridges {
             let own = bridge.name.clone();
             for port in bridge.ports.iter_mut().filter(|port| port.name != own) {
-                if dead.contains(&port.name) || is_gone(port, observed) {
+                if port.gone_for.is_some() || dead.contains(&port.name) || is_gone(port, observed) {
                     // A clock that was put back makes nothing older than it is.
                     let first = known.get(&port.name).copied().filter(|first| *first <= now).unwrap_or(now);
                     port.gone_for = Some(now - first);

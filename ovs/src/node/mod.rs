@@ -11,6 +11,7 @@ mod columns;
 mod count;
 mod error;
 mod flows;
+mod lost;
 mod parts;
 mod probe;
 mod replug;
@@ -132,6 +133,7 @@ impl OvsClient {
                 let mut seen = model(&read, alive.map_or(Fact::UNKNOWN, Fact::Known));
                 if alive == Some(true) && seen.settled {
                     self.drop_works_of_the_dead(&mut seen).await;
+                    self.mark_lost(&read, &mut seen).await;
                 }
                 Seen::There(Box::new(seen))
             }
@@ -204,6 +206,25 @@ impl OvsClient {
         let Ok(list) = control.call("ofproto/list", &[], deadline).await else { return };
         for bridge in &mut seen.bridges {
             bridge.works &= list.lines().any(|name| name.trim() == bridge.name);
+        }
+    }
+
+    /// Ports that the kernel's datapath has lost are gone, since now as far as anybody knows here. Only where an internal port is not
+    /// where it was made can one be lost.
+    async fn mark_lost(&self, read: &Vswitch, seen: &mut Ovs) {
+        if !lost::possible(read) {
+            return;
+        }
+        let Some(directory) = self.remote.directory() else { return };
+        let Ok(control) = Unixctl::of_vswitchd(directory).await else { return };
+        let deadline = Deadline::after(ALIVE_WITHIN.min(self.within));
+        let Ok(believed) = control.call("dpif/show", &[], deadline).await else { return };
+        let Ok(there) = control.call("dpctl/show", &[], deadline).await else { return };
+        let lost = lost::lost(&believed, &there);
+        for port in seen.bridges.iter_mut().flat_map(|bridge| &mut bridge.ports) {
+            if lost.contains(&port.name) {
+                port.gone_for = Some(0);
+            }
         }
     }
 

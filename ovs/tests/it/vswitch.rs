@@ -147,10 +147,15 @@ async fn a_column_of_a_newer_server_is_found_and_read() {
     std::fs::write(&file, schema.to_string()).unwrap();
     let server = Server::start_with(&file);
     server.vsctl(&["--no-wait", "init"]);
-    let words =
-        "--no-wait add-br br0 -- --id=@m create mirror name=m filter=icmp -- add bridge br0 mirrors @m";
-    server.vsctl(&words.split(' ').collect::<Vec<_>>());
-    let read = switch(&server).read(soon()).await.unwrap();
+    let switch = switch(&server);
+    let root = switch.read(soon()).await.unwrap().uuid;
+    let mut txn = Txn::new("test", "a mirror as 3.4 has it");
+    let mirror =
+        txn.insert("Mirror", [("name", Value::from("m")), ("filter", Value::optional(Some("icmp")))]);
+    let bridge = txn.insert("Bridge", [("name", Value::from("br0")), ("mirrors", mirror.into())]);
+    txn.mutate(Target::row("Open_vSwitch", root), [Mutation::insert("bridges", bridge)]);
+    switch.session().commit(&txn, soon()).await.unwrap();
+    let read = switch.read(soon()).await.unwrap();
     assert!(read.has.mirror_filter && read.schema_version == "8.8.0");
     assert_eq!(read.bridges["br0"].mirrors[0].filter.as_deref(), Some("icmp"));
 }
