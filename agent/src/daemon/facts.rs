@@ -85,6 +85,8 @@ pub struct Facts {
     pub desired: Arc<Desired>,
     /// All policies that select this node, by name.
     pub policies: BTreeMap<String, PolicyFact>,
+    /// Whether the source of policies had been read completely at least once. Until then the last good ones hold.
+    pub synced: bool,
     /// What is wrong with the source of policies as a whole.
     pub source_trouble: Option<String>,
     /// The plan: steps that are due or wait, and everything that is in the way.

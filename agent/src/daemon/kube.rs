@@ -87,7 +87,7 @@ impl Cluster {
 
 /// The bridges that the node offers, as resources. While policies are not known nothing is said of them.
 fn resources(facts: &Facts) -> Option<std::collections::BTreeMap<String, u64>> {
-    if facts.trouble.is_some() {
+    if facts.trouble.is_some() || !facts.synced {
         return None;
     }
     let resources = advertise::resources(&facts.observed, &facts.desired, &facts.plan);

@@ -25,6 +25,8 @@ use crate::apply::permit::permitted;
 /// What follows from a look at the node.
 #[derive(Debug, Default)]
 pub struct Thought {
+    /// Whether the source of policies had been read completely.
+    pub synced: bool,
     /// What was planned for.
     pub desired: Arc<Desired>,
     /// All policies.
@@ -109,7 +111,7 @@ impl Mind {
         planned.blocked.clone_from(&held.blocked);
         let mut due = permitted(&held, &desired);
         let withheld = withheld(&planned, observed);
-        let mut thought = Thought { policies, withheld, ..Thought::default() };
+        let mut thought = Thought { policies, withheld, synced: wish.synced, ..Thought::default() };
         if let Some(turn) = turn {
             let needs = needs_turn(&due, observed, &desired);
             let evict = evictees(&planned, observed, &desired);

@@ -313,6 +313,7 @@ impl<N: Hands> Round<N> {
             observed: Arc::clone(&state.observed),
             desired: Arc::clone(&thought.desired),
             policies: thought.policies.clone(),
+            synced: thought.synced,
             source_trouble: wish.trouble,
             plan: thought.plan.clone(),
             waiting: thought.waiting.clone(),

@@ -79,7 +79,7 @@ impl Told {
         change(&mut self.said.lock().unwrap());
         self.facts.send_modify(|facts| {
             let sequence = facts.sequence + 1;
-            *facts = Arc::new(Facts { sequence, ..Facts::default() });
+            *facts = Arc::new(Facts { sequence, synced: true, ..Facts::default() });
         });
     }
 }
@@ -284,6 +284,22 @@ async fn the_same_is_confirmed_from_time_to_time() {
     api.wait_for(STATE_PATH, is_pending(1)).await;
 }
 
+#[tokio::test]
+async fn before_policies_are_known_nothing_is_taken_back() {
+    let api = cluster().await;
+    let told = Told::start(&api).await;
+    told.round(|said| said.content = NodeStateContent { policies: policy_state(true), ..pending(1) });
+    let before = api.wait_for(STATE_PATH, is_pending(1)).await;
+    drop(told);
+    let told = Told::start(&api).await;
+    told.said.lock().unwrap().content = pending(0);
+    told.facts.send_replace(Arc::new(Facts { sequence: 1, synced: false, ..Facts::default() }));
+    quiet(&api).await;
+    assert_eq!(api.get(STATE_PATH), Some(before));
+    told.round(|said| said.content = pending(2));
+    api.wait_for(STATE_PATH, is_pending(2)).await;
+}
+
 fn events(api: &ApiServer) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let history = api.history("/apis/events.k8s.io/v1/namespaces/default/events");
@@ -445,7 +461,7 @@ async fn labels_below_the_prefix_are_ours_alone() {
     let api = cluster().await;
     api.put(
         NODE_PATH,
-        node(json!({"zone": "a", "nics.example.org/pfs": "9", "nics.example.org.other/pfs": "9"})),
+        node(json!({"zone": "a", "nics.example.org/nic-pfs": "9", "nics.example.org.other/pfs": "9"})),
     );
     let told = Told::start(&api).await;
     let observed: portwright_core::Observed = serde_json::from_value(json!({
@@ -458,15 +474,13 @@ async fn labels_below_the_prefix_are_ours_alone() {
         ..Facts::default()
     }));
     let wanted = json!({
-        "zone": "a", "nics.example.org.other/pfs": "9", "nics.example.org/pfs": "1", "nics.example.org/sriov": "true",
-        "nics.example.org/pf-8086-10c9": "1", "nics.example.org/driver-igb": "1",
+        "zone": "a", "nics.example.org.other/pfs": "9", "nics.example.org/nic-pfs": "1",
+        "nics.example.org/nic-total-vfs": "7", "nics.example.org/nic-device.8086-10c9": "1",
+        "nics.example.org/nic-driver.igb": "1",
     });
     api.wait_for(NODE_PATH, |node| node["metadata"]["labels"] == wanted).await;
     told.round(|_| {});
-    api.wait_for(NODE_PATH, |node| {
-        node["metadata"]["labels"] == json!({"zone": "a", "nics.example.org.other/pfs": "9"})
-    })
-    .await;
+    api.wait_for(NODE_PATH, |node| node["metadata"]["labels"]["nics.example.org/nic-pfs"] == "0").await;
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ async fn everything_is_as_a_real_api_server_wants_it() {
     assert!(policy.read.is_ok(), "{policy:?}");
     let uid = policy.uid.clone().unwrap();
 
-    let (facts, _) = watch::channel(Arc::new(Facts { sequence: 1, ..Facts::default() }));
+    let (facts, _) = watch::channel(Arc::new(Facts { sequence: 1, synced: true, ..Facts::default() }));
     let said = watch::Sender::new((
         content(&uid, false),
         Some(std::collections::BTreeMap::from([(BRIDGE.to_owned(), 1000)])),
@@ -159,7 +159,7 @@ async fn everything_is_as_a_real_api_server_wants_it() {
 
     // Ready now; Open vSwitch is gone.
     said.send_replace((content(&uid, true), Some(std::collections::BTreeMap::new())));
-    facts.send_replace(Arc::new(Facts { sequence: 2, ..Facts::default() }));
+    facts.send_replace(Arc::new(Facts { sequence: 2, synced: true, ..Facts::default() }));
     until(&nodes, NAME, "offers nothing", |node| node["status"]["capacity"][BRIDGE] == "0").await;
     // What kubelet does with it.
     let followed = json!({"status": {"allocatable": {BRIDGE: "0"}}});

@@ -1,13 +1,6 @@
 //! What NICs a node has, as labels of the Node that schedulers and policies can select by. Only where an operator asked for
 //! it and gave a prefix, which is then ours alone: labels below it that say nothing true are removed, no others are touched.
-//!
-//! | Label | Value |
-//! | --- | --- |
-//! | `PREFIX/sriov` | `true` if a port can have VFs |
-//! | `PREFIX/pfs` | ports with SR-IOV |
-//! | `PREFIX/pf-VENDOR-DEVICE` | ports of this model, e.g. `pf-8086-159b` |
-//! | `PREFIX/driver-NAME` | ports with this driver |
-//! | `PREFIX/ovs` | `true` if Open vSwitch answers |
+//! What they say is decided in [`portwright_core::labels`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +9,7 @@ use std::time::Duration;
 use kube::api::Patch;
 use kube::runtime::utils::Backoff as _;
 use portwright_core::Observed;
+use portwright_core::labels::labels;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -55,25 +49,7 @@ impl std::str::FromStr for Prefix {
 impl Prefix {
     /// The labels of a node that was seen so.
     pub fn labels(&self, observed: &Observed) -> BTreeMap<String, String> {
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for pf in observed.pfs.iter().filter(|pf| pf.total_vfs > 0) {
-            let driver = pf.driver.as_ref().map(|driver| format!("driver-{driver}"));
-            let model = format!("pf-{}-{}", pf.vendor, pf.device);
-            for name in ["pfs".to_owned(), model].into_iter().chain(driver) {
-                *counts.entry(name).or_default() += 1;
-            }
-        }
-        let mut labels = BTreeMap::new();
-        if !counts.is_empty() {
-            labels.insert(format!("{}/sriov", self.0), "true".to_owned());
-        }
-        if observed.ovs.is_some() {
-            labels.insert(format!("{}/ovs", self.0), "true".to_owned());
-        }
-        labels.extend(
-            counts.into_iter().map(|(name, count)| (format!("{}/{name}", self.0), count.to_string())),
-        );
-        labels
+        labels(observed, &self.0)
     }
 
     /// Labels to set and, as none, to remove; empty if the Node has what is wanted.
@@ -172,23 +148,19 @@ mod tests {
         .unwrap();
         let prefix: Prefix = "n.example".parse().unwrap();
         let wanted = prefix.labels(&observed);
-        let pairs: Vec<_> = wanted.iter().map(|(label, value)| format!("{label}={value}")).collect();
-        assert_eq!(
-            pairs,
-            ["n.example/driver-ice=2", "n.example/pf-8086-159b=2", "n.example/pfs=2", "n.example/sriov=true"]
-        );
-        assert!(prefix.labels(&Observed::default()).is_empty());
 
         let mut there = wanted.clone();
         assert!(prefix.due(&wanted, &there).is_empty());
-        there.insert("n.example/pfs".to_owned(), "3".to_owned());
+        there.insert("n.example/nic-pfs".to_owned(), "3".to_owned());
         for foreign in ["zone", "n.example.org/x", "n.examples/x", "other/pfs"] {
             there.insert(foreign.to_owned(), "x".to_owned());
         }
-        there.insert("n.example/driver-old".to_owned(), "1".to_owned());
+        there.insert("n.example/nic-driver.old".to_owned(), "1".to_owned());
         let due = prefix.due(&wanted, &there);
-        let expected =
-            [("n.example/driver-old".to_owned(), None), ("n.example/pfs".to_owned(), Some("2".to_owned()))];
+        let expected = [
+            ("n.example/nic-driver.old".to_owned(), None),
+            ("n.example/nic-pfs".to_owned(), Some("2".to_owned())),
+        ];
         assert_eq!(due, BTreeMap::from(expected));
     }
 }

@@ -76,12 +76,17 @@ pub struct Publisher {
     asked: bool,
 }
 
+/// So long after the start nothing is told before policies are known: it would be taken back at once.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// What a round came to.
 enum Round {
     /// Nothing is left to be written.
     Done,
     /// There is no token until then.
     Wait(Duration),
+    /// Policies are not known yet; they need not be waited for any longer than that.
+    Early(Duration),
 }
 
 impl Publisher {
@@ -100,16 +105,22 @@ impl Publisher {
     ) {
         let mut pauses = self.pace.pauses;
         let mut trouble = Trouble::default();
-        let mut confirm = false;
+        // Agents that started together do not confirm together.
+        let first = Instant::now() + self.pace.confirm + lot_of(self.pace.confirm);
+        let (mut confirm, mut confirm_at) = (false, first);
         loop {
+            let mut early = None;
             let (known, owner) = (facts.borrow_and_update().clone(), node.borrow_and_update().clone());
             if let Some(owner) = owner.filter(|_| known.sequence > 0) {
                 match self.round(&known, &owner, confirm, &written).await {
                     Ok(Round::Done) => {
                         pauses.reset();
                         trouble.over("writing the NodeState");
-                        confirm = false;
+                        if std::mem::take(&mut confirm) {
+                            confirm_at = Instant::now() + self.pace.confirm;
+                        }
                     }
+                    Ok(Round::Early(pause)) => early = Some(Instant::now() + pause),
                     Ok(Round::Wait(pause)) => {
                         sleep_until(Instant::now() + pause).await;
                         continue;
@@ -121,11 +132,10 @@ impl Publisher {
                     }
                 }
             }
-            let next = self.pace.confirm + lot_of(self.pace.confirm / 10);
             tokio::select! {
                 changed = facts.changed() => if changed.is_err() { return },
                 changed = node.changed() => if changed.is_err() { return },
-                () = sleep_until(Instant::now() + next) => confirm = true,
+                () = sleep_until(early.unwrap_or(confirm_at)) => confirm = early.is_none(),
             }
         }
     }
@@ -142,12 +152,19 @@ impl Publisher {
             self.asked = true;
             written.send_replace(self.last.clone());
         }
+        if let Some(left) = GRACE.checked_sub(self.began.elapsed()).filter(|_| !facts.synced) {
+            return Ok(Round::Early(left));
+        }
         let mut content = (self.content)(facts);
         let last = self.last.as_deref();
         if let Some(last) = last {
             content.keep_transition_times(&last.content);
         }
-        let contributions = contribution::contributions(&content);
+        // What is said about policies that are not known is what was said before.
+        let contributions = match last {
+            Some(last) if !facts.synced => last.contributions.as_ref().clone(),
+            Some(_) | None => contribution::contributions(&content),
+        };
         let same = last.is_some_and(|last| {
             last.node == node.uid
                 && last.content.equal_but_for_time(&content)
