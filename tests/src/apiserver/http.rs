@@ -78,6 +78,10 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let Some(target) = Target::parse(request.uri().path()) else {
         return status(404, "NotFound", "no such API path");
     };
+    if !allowed(shared, &request, &target, &query) {
+        let message = format!("no right to {} {}", request.method(), request.uri().path());
+        return status(403, "Forbidden", &message);
+    }
     if mood == Mood::Blind && target.name.is_empty() {
         shared.mood.subscribe().wait_for(|mood| *mood != Mood::Blind).await.ok();
     }
@@ -108,6 +112,15 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
             refusal(&error)
         }
     }
+}
+
+/// Whether the client has the right to ask this, if rights are limited.
+fn allowed(shared: &Shared, request: &Request<Incoming>, target: &Target, query: &Query) -> bool {
+    let rights = shared.rights.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(rights) = rights else { return true };
+    let exists = shared.store.lock().unwrap_or_else(PoisonError::into_inner).get(target).is_ok();
+    let watch = query.get("watch").is_some_and(|watch| watch == "true" || watch == "1");
+    rights.allow(request.method(), target, watch, exists)
 }
 
 fn refused(shared: &Shared, request: &Request<Incoming>) -> Option<u16> {

@@ -6,7 +6,8 @@
 //! versions with optimistic concurrency (409), an expiring history (410), and evictions that disruption budgets can
 //! refuse (429). And it can misbehave on demand: answer with an error, stall, or be away.
 //!
-//! What it does not imitate: schemas, defaults, admission and who may do what (RBAC); `metadata.generation` and
+//! What it does not imitate: schemas, defaults, admission; who may do what, unless it is given rights
+//! (`Rights`); `metadata.generation` and
 //! `creationTimestamp`; `managedFields`; lists with keys in applied configurations (every list is atomic); pages of one
 //! moment (a page shows what is there when it is asked for); garbage collection by owner; finalizers; strategic merge
 //! patches; quantities in their shortest form; priority and fairness.
@@ -20,6 +21,7 @@ mod http;
 mod meta;
 mod patch;
 mod path;
+mod rights;
 mod select;
 mod store;
 
@@ -35,6 +37,7 @@ use tokio::task::JoinHandle;
 
 pub use evict::Ending;
 pub use path::Target;
+pub use rights::Rights;
 pub use select::Selection;
 pub use store::{Change, Store, StoreError};
 
@@ -73,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) ending: Mutex<Ending>,
     /// Requests that are refused: method, part of the path, HTTP status.
     pub(crate) refused: Mutex<Vec<(String, String, u16)>>,
+    /// What clients may do; none if everything.
+    pub(crate) rights: Mutex<Option<Rights>>,
 }
 
 /// A running server; it ends when dropped.
@@ -105,6 +110,7 @@ impl ApiServer {
             conflicts: AtomicUsize::new(0),
             ending: Mutex::default(),
             refused: Mutex::default(),
+            rights: Mutex::default(),
         });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
         Self { address, shared, task }
@@ -235,6 +241,11 @@ impl ApiServer {
     pub fn refuse(&self, method: &str, part: &str, code: u16) {
         let refusal = (method.to_owned(), part.to_owned(), code);
         self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).push(refusal);
+    }
+
+    /// Lets clients do only what these rights give; everything else is answered with 403.
+    pub fn limit(&self, rights: Rights) {
+        *self.shared.rights.lock().unwrap_or_else(PoisonError::into_inner) = Some(rights);
     }
 
     /// Says what becomes of pods that are evicted from now on.

@@ -8,7 +8,7 @@ use portwright::daemon::cluster::node::NodeView;
 use portwright::daemon::cluster::pace::Growing;
 use portwright::daemon::cluster::source::{Outputs, Source};
 use portwright::daemon::wish::Wish;
-use portwright_tests::apiserver::ApiServer;
+use portwright_tests::apiserver::{ApiServer, Rights};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -25,6 +25,7 @@ pub async fn connection(api: &ApiServer) -> Connection {
 }
 
 pub async fn connection_of(api: &ApiServer, node: &str) -> Connection {
+    api.limit(Rights::of_an_agent());
     let config = kube::Config::new(api.url().parse().unwrap());
     connect_with(config, NodeName::new(node).unwrap()).await.unwrap()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portwright::daemon::turn::{self, Handle, PodName, Request, Settings, Turn};
 use portwright::daemon::wish::MaxUnavailable;
-use portwright_tests::apiserver::{ApiServer, Change};
+use portwright_tests::apiserver::{ApiServer, Change, Rights};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub const NAMESPACE: &str = "portwright-system";
-pub const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/portwright-system/leases";
+pub const NAMESPACE: &str = "portwright-agent";
+pub const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/portwright-agent/leases";
 
 /// The cluster's settings, about thirty times as fast.
 pub fn settings() -> Settings {
@@ -67,6 +67,7 @@ pub struct Node {
 impl Node {
     /// Starts one that has a Node object.
     pub fn start(server: &ApiServer, name: &str) -> Node {
+        server.limit(Rights::of_an_agent());
         if server.get(&node_path(name)).is_none() {
             server.put(&node_path(name), json!({"kind": "Node", "spec": {}}));
         }
