@@ -207,7 +207,9 @@ fn close(schema: &mut Json) {
             if object.remove("x-kubernetes-int-or-string").is_some() {
                 object.insert("type".to_owned(), json!(["integer", "string"]));
             }
-            object.remove("x-kubernetes-validations");
+            for key in ["x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"] {
+                object.remove(key);
+            }
             object.remove("nullable");
             object.remove("x-kubernetes-preserve-unknown-fields");
             object.values_mut().for_each(close);

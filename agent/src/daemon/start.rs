@@ -63,6 +63,8 @@ pub struct Outfit {
     pub vf_metrics: bool,
     /// Where `status` and `reconcile` ask.
     pub socket: Option<PathBuf>,
+    /// The node's name in the cluster; none without one: then the host's own name is told.
+    pub node: Option<String>,
 }
 
 /// A daemon that has everything but its node.
@@ -150,10 +152,11 @@ impl Base {
         let what = format!("listen on {}", outfit.listen);
         let address = address.map_err(|source| PoolsError::System { what, source })?;
         tracing::info!(%address, "metrics and health are served");
+        let name = outfit.node.clone().unwrap_or_else(|| node_name(&outfit.root));
         let socket = outfit.socket.as_deref().map(|path| {
             let wakes = Arc::clone(&wakes);
             let ask = move || wakes.wake(Cause::Asked);
-            let made = socket::serve(path, &node_name(&outfit.root), facts.subscribe(), ask, stop.clone());
+            let made = socket::serve(path, &name, facts.subscribe(), ask, stop.clone());
             let what = format!("listen on `{}`", path.display());
             made.map(tokio::spawn).map_err(|source| PoolsError::System { what, source })
         });

@@ -173,6 +173,7 @@ fn outfit(
         switch: switch.cloned(),
         vf_metrics: arguments.vf_metrics == Switch::On,
         socket: root.is_host().then(|| root.join(SOCKET)),
+        node: arguments.node_name.clone(),
         root,
     })
 }

@@ -16,7 +16,7 @@ use super::port::Port;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bridge {
     /// Name of the bridge, at most 15 bytes.
-    #[schemars(length(min = 1, max = 15))]
+    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[^/:\s]+$"))]
     pub name: String,
     /// Datapath: `system` (the kernel's) or `netdev` (userspace, for DPDK). Absent: `system` for a new bridge, else left
     /// as it is.
@@ -32,7 +32,7 @@ pub struct Bridge {
     pub uplinks: Vec<Uplink>,
     /// Further ports of the bridge.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 4096), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub ports: Vec<Port>,
     /// Options of the bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +74,7 @@ pub enum FailMode {
 pub struct Uplink {
     /// Name of a network interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15))]
     pub interface: Option<String>,
     /// Selects the interface of a physical function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,8 +88,11 @@ pub struct Uplink {
 }
 
 /// Several interfaces as one port of a bridge.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(
+    "!has(self.mode) || self.mode != 'balance-tcp' || (has(self.lacp) && self.lacp != 'off')"
+).message("balance-tcp needs LACP: without it Open vSwitch drops the bond's traffic"))]
 pub struct Bond {
     /// Name of the bond's port, at most 15 bytes.
     #[schemars(length(min = 1, max = 15))]
@@ -102,7 +106,7 @@ pub struct Bond {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacp: Option<Lacp>,
     /// Names of the bonded network interfaces, two or more.
-    #[schemars(length(max = 64))]
+    #[schemars(length(min = 2, max = 64), inner(length(min = 1, max = 15)), extend("x-kubernetes-list-type" = "set"))]
     pub interfaces: Vec<String>,
 }
 
@@ -131,8 +135,10 @@ pub enum Lacp {
 }
 
 /// Options of a bridge. What is absent is left as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!(has(self.stp) && self.stp && has(self.rstp) && self.rstp)")
+    .message("stp and rstp cannot be on together"))]
 pub struct BridgeOptions {
     /// Spanning tree (IEEE 802.1D).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,6 +167,7 @@ pub struct BridgeOptions {
 pub struct Advertise {
     /// Resource prefix: the resource is `<prefix>/<bridge>`.
     #[serde(default = "default_advertise_prefix")]
+    #[schemars(length(min = 1, max = 244))]
     pub prefix: String,
     /// How many of it the node offers.
     #[serde(default = "default_capacity")]

@@ -29,8 +29,13 @@ pub struct Mirror {
 }
 
 /// What a mirror copies: frames of the named ports and pods, in the named VLANs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(
+    "self.all || has(self.pods) || (has(self.ports) && size(self.ports) > 0) || (has(self.vlans) && size(self.vlans) > 0)"
+).message("selects nothing: name ports, pods or VLANs, or write all: true"))]
+#[x_kube(validation = Rule::new("!self.all || !(has(self.pods) || (has(self.ports) && size(self.ports) > 0))")
+    .message("all means every port; remove it, or remove ports and pods"))]
 pub struct MirrorSelect {
     /// Ports by name; patterns work. If nothing matches, nothing is copied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -56,6 +61,7 @@ pub struct MirrorSelect {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodSelect {
     /// Namespace of the pods.
+    #[schemars(length(min = 1, max = 63))]
     pub namespace: String,
     /// Labels of the pods. Absent: every pod of the namespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -83,6 +89,7 @@ pub enum Direction {
 pub struct MirrorOutput {
     /// Port that gets the copies and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub port: Option<String>,
     /// VLAN that the copies are sent in (RSPAN).
     #[serde(default, skip_serializing_if = "Option::is_none")]

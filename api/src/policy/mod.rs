@@ -93,15 +93,18 @@ pub struct NodePolicySpec {
     pub nics: Vec<Nic>,
     /// Settings of resource pools that VF groups name. A pool needs no entry here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub pools: Vec<Pool>,
     /// Open vSwitch bridges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub bridges: Vec<Bridge>,
     /// Mirrors on Open vSwitch bridges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(
+        length(max = 256),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["bridge", "name"])
+    )]
     pub mirrors: Vec<Mirror>,
 }
 

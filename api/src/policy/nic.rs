@@ -8,8 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One or more physical functions (PFs) and what is wanted of them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(
+    "!has(self.mtu) || !has(self.vfGroups) || self.vfGroups.all(group, !has(group.mtu) || group.mtu <= self.mtu)"
+).message("the mtu of a VF group cannot be above the PF's"))]
 pub struct Nic {
     /// Which PFs are meant. At least one list must have a member.
     pub select: NicSelect,
@@ -99,9 +102,11 @@ pub struct VfGroup {
     pub vfs: IntOrString,
     /// Pool that the VFs are advertised in, as `<prefix>/<pool>`. Absent: not advertised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub pool: Option<String>,
     /// `kernel` for the kernel's own driver, `vfio-pci`, or the name of another driver. Absent: `kernel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub driver: Option<String>,
     /// MTU of the VFs' network interfaces in bytes; not above the PF's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +139,8 @@ pub struct VfGroup {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self.id != 0 || !has(self.qos) || self.qos == 0")
     .message("a priority needs a VLAN: with id 0 qos must be 0"))]
+#[x_kube(validation = Rule::new("self.id != 0 || !has(self.protocol) || self.protocol != '802.1ad'")
+    .message("802.1ad needs a VLAN; id 0 clears it"))]
 pub struct VlanTag {
     /// VLAN number; 0 clears the VLAN.
     #[schemars(range(max = 4094))]

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pool {
     /// Name of the pool, as VF groups write it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
     pub name: String,
     /// Resource prefix: pods ask for `<prefix>/<name>`. Absent: the agent's prefix, which is `portwright.dev` unless
     /// set on its command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 244))]
     pub prefix: Option<String>,
     /// Do not tell kubelet the NUMA node of the devices.
     #[serde(default)]

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A port of a bridge.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("(self.type == 'patch') == has(self.peer)")
+    .message("a port of type patch has a peer, and no other has"))]
+#[x_kube(validation = Rule::new("!(self.type in ['system', 'internal']) || size(self.name) <= 15")
+    .message("the name of a network interface has at most 15 bytes"))]
 pub struct Port {
     /// Name of the port and its interface: at most 15 bytes for types `system` and `internal`, else at most 63.
     #[schemars(length(min = 1, max = 63))]
@@ -19,6 +24,7 @@ pub struct Port {
     pub type_: PortType,
     /// Name of the other end; for type `patch` only, and needed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub peer: Option<String>,
     /// VLAN settings. Absent: left as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,8 +60,15 @@ pub enum PortType {
 }
 
 /// VLAN settings of a port.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("(self.mode == 'trunk') != has(self.tag)")
+    .message("every mode but trunk needs tag, and trunk has none"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.trunks) || size(self.trunks) == 0 || (self.mode != 'access' && self.mode != 'dot1q-tunnel')"
+).message("trunks has no meaning in this mode"))]
+#[x_kube(validation = Rule::new("!has(self.cvlans) || size(self.cvlans) == 0 || self.mode == 'dot1q-tunnel'")
+    .message("cvlans has a meaning in mode dot1q-tunnel only"))]
 pub struct PortVlan {
     /// How VLANs are treated: `access` (untagged, needs `tag`), `trunk` (tagged, may have `trunks`), `native-tagged` and
     /// `native-untagged` (a trunk with a VLAN of its own, need `tag`), `dot1q-tunnel` (one more tag around
@@ -113,8 +126,9 @@ pub struct PortQos {
 }
 
 /// Limit for what a port receives.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.rate > 0 || self.burst == 0").message("burst has no effect without a rate"))]
 pub struct Policing {
     /// Rate in kbit/s; 0 for no limit.
     #[serde(default)]

@@ -141,6 +141,7 @@ impl Agent {
             switch: None,
             vf_metrics: false,
             socket: Some(start.folder.join("agent.sock")),
+            node: None,
         };
         let base = Base::new(outfit);
         let (facts, wakes) = (base.facts(), base.wakes());

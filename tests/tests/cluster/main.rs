@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod definitions;
 mod publish;
 mod real;
 mod rig;
