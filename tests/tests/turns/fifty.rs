@@ -6,7 +6,7 @@ use portwright::daemon::turn::Turn;
 use portwright_tests::apiserver::ApiServer;
 use tokio::time::Instant;
 
-use super::rig::{Gauge, Node, holders, place, settings};
+use super::rig::{Gauge, Node, holders, most_held, place, settings};
 
 /// A stand-in for the loop: it wants its turn, disrupts in small steps while it is granted, and is done. `crash_at` is the
 /// step at which the process dies; another process then begins anew.
@@ -49,7 +49,8 @@ async fn fifty_nodes_two_at_once_though_some_crash() {
         disrupt(&server, &gauge, format!("node-{number}"), crash_at)
     });
     futures::future::join_all(all).await;
-    assert_eq!(gauge.most(), 2, "both places were used, and no more");
+    assert!((1..=2).contains(&gauge.most()), "{} nodes were disrupted at once", gauge.most());
+    assert_eq!(most_held(&server), 2, "both places were used, and no more");
     assert!(holders(&server).is_empty(), "no lease is left");
     assert!(began.elapsed() < settings().lease * 30, "{:?}", began.elapsed());
 }

@@ -12,6 +12,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod agents;
 mod cordons;
 mod drainer;
 mod evictions;

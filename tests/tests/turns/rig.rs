@@ -179,6 +179,20 @@ pub fn holders(server: &ApiServer) -> BTreeMap<String, String> {
     now
 }
 
+/// How many Leases there were at once at most.
+pub fn most_held(server: &ApiServer) -> usize {
+    let (mut now, mut most) = (BTreeSet::new(), 0);
+    for change in server.history(LEASES) {
+        if change.kind == "DELETED" {
+            now.remove(&change.target.name);
+        } else {
+            now.insert(change.target.name.clone());
+        }
+        most = most.max(now.len());
+    }
+    most
+}
+
 /// When somebody got a Lease that he had not before, by the server's clock.
 pub fn taken(changes: &[Change], holder: &str) -> Option<Instant> {
     let is = |object: &Value| object["spec"]["holderIdentity"] == holder;
