@@ -29,7 +29,7 @@ use crate::node::switch::SwitchPart;
 use crate::pools::{PoolSource, PoolsError};
 use crate::reconcile::Reconciler;
 use crate::serve::http::{self, Shown};
-use crate::serve::metrics::DaemonMetrics;
+use crate::serve::metrics::{self, DaemonMetrics};
 use crate::serve::vf_metrics::VfMetrics;
 use crate::serve::wake::{self, Wakes};
 
@@ -142,7 +142,7 @@ impl Base {
         let Base { outfit, eye, wakes, facts, allocations, plugin, mut registry } = self;
         let acts = outfit.wish.is_some();
         if acts {
-            tell_metrics(DaemonMetrics::new(&mut registry), facts.subscribe());
+            tell_metrics(metrics::register(&mut registry, &facts.subscribe()), facts.subscribe());
         }
         if outfit.vf_metrics && outfit.root.is_host() {
             registry.register_collector(Box::new(VfMetrics::new(facts.subscribe())));

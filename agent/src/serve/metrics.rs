@@ -17,10 +17,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use crate::daemon::facts::{Cause, Facts, PolicyFact, Run};
 use crate::daemon::turn::Turn;
-use crate::serve::vf_metrics::VfMetrics;
+use crate::serve::conditions::Conditions;
 
 /// Bounds of a round's duration in seconds: a look at a small node takes milliseconds, one at 1,024 VFs some tens.
 const ROUND_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -96,18 +97,10 @@ struct Seen {
     run: Option<Arc<Run>>,
 }
 
-/// The daemon's registry: the loop's metrics, those of the pools and, if they are wanted, counters of VFs.
-pub fn registry(
-    pools: &portwright_device_plugin::metrics::Metrics,
-    vfs: Option<VfMetrics>,
-) -> (Registry, DaemonMetrics) {
-    let mut registry = Registry::with_prefix("portwright");
-    let metrics = DaemonMetrics::new(&mut registry);
-    pools.register(&mut registry);
-    if let Some(vfs) = vfs {
-        registry.register_collector(Box::new(vfs));
-    }
-    (registry, metrics)
+/// Puts everything that is told of a node on which policies are followed into a registry that prefixes `portwright_`.
+pub fn register(registry: &mut Registry, facts: &watch::Receiver<Arc<Facts>>) -> DaemonMetrics {
+    registry.register_collector(Box::new(Conditions::new(facts.clone())));
+    DaemonMetrics::new(registry)
 }
 
 impl DaemonMetrics {

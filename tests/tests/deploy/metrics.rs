@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portwright::daemon::facts::{Cause, Facts, Run};
-use portwright::serve::metrics::registry;
+use portwright::serve::metrics::register;
 use portwright::serve::vf_metrics::VfMetrics;
 use portwright_core::drive::{Outcome, StepReport};
 use portwright_core::pools::ResourceName;
 use portwright_core::step::Change;
 use portwright_core::{Disruption, Object, Step};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -46,7 +47,10 @@ fn registered() -> BTreeMap<String, String> {
     let (_facts, receiver) = watch::channel(Arc::default());
     let none = |_| Ok(BTreeMap::new());
     let pools = portwright_device_plugin::metrics::Metrics::default();
-    let (daemon, metrics) = registry(&pools, Some(VfMetrics::reading(receiver, none)));
+    let mut daemon = Registry::with_prefix("portwright");
+    pools.register(&mut daemon);
+    let metrics = register(&mut daemon, &receiver);
+    daemon.register_collector(Box::new(VfMetrics::reading(receiver, none)));
     // What has no series yet is not shown: each family gets one.
     pools.begin(&ResourceName { prefix: "a.b".to_owned(), name: "c".to_owned() });
     metrics.observe(&eventful());
