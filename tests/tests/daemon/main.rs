@@ -10,6 +10,7 @@
     reason = "tests fail by panicking, and make folders and sockets of their own"
 )]
 
+mod asked;
 mod cluster;
 mod drift;
 mod pools;
