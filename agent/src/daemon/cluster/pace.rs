@@ -108,6 +108,23 @@ mod tests {
         assert!(pauses.next().unwrap() < Duration::from_secs(2));
     }
 
+    /// The server's absence is not waited out in tests with real sockets: its clock and ours would have to stand still
+    /// together. What matters of ten minutes is how often it is asked meanwhile, and how soon its return is seen.
+    #[test]
+    fn ten_minutes_of_absence_are_few_attempts_and_a_soon_return() {
+        let (mut attempts, mut waited, mut longest) = (0, Duration::ZERO, Duration::ZERO);
+        for pause in Growing::default() {
+            attempts += 1;
+            waited += pause;
+            longest = longest.max(pause);
+            if waited > Duration::from_secs(600) {
+                break;
+            }
+        }
+        assert!((15..=25).contains(&attempts), "{attempts}");
+        assert!(longest < Duration::from_secs(45), "{longest:?}");
+    }
+
     #[test]
     fn a_burst_and_then_one_per_period() {
         let mut bucket = Bucket::new(3, Duration::from_secs(5));
