@@ -11,8 +11,12 @@
     reason = "tests fail by panicking"
 )]
 
+mod count;
 mod definitions;
+mod events;
+mod node;
 mod publish;
 mod real;
 mod rig;
 mod source;
+mod told;
