@@ -247,7 +247,7 @@ fn vfs_are_told_in_ranges_and_their_users_by_name() {
         container: "c".to_owned(),
     };
     let list = vec![allocation("0001:00:00.5"), allocation("0001:00:00.6")];
-    facts.allocations = Arc::new(Allocations { list, unknown: None });
+    facts.allocations = Arc::new(Allocations { list, ..Allocations::default() });
     let content = told(&facts);
     let pf = &content.pfs[0];
     let ranges: Vec<String> = pf

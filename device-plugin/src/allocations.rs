@@ -49,6 +49,9 @@ pub struct Allocation {
 pub struct Allocations {
     /// Each of them.
     pub list: Vec<Allocation>,
+    /// What the checkpoint has noted besides: devices of ordinary init containers, which List leaves out, and of pods that
+    /// ended. It counts only for a device that somebody is seen to hold.
+    pub noted: Vec<Allocation>,
     /// Why nothing can be said, although kubelet has given something out since boot: then every VF counts as in use.
     pub unknown: Option<String>,
 }
@@ -66,14 +69,10 @@ impl Allocations {
 
     /// Adds pods to the holders of VFs. Any resource counts whose device ids are PCI addresses.
     pub fn give(&self, observed: &mut Observed) {
-        let mut by_address: BTreeMap<PciAddress, Vec<&Allocation>> = BTreeMap::new();
-        for allocation in &self.list {
-            if let Ok(address) = allocation.device.parse() {
-                by_address.entry(address).or_default().push(allocation);
-            }
-        }
+        let (listed, noted) = (by_address(&self.list), by_address(&self.noted));
         for vf in observed.pfs.iter_mut().flat_map(|pf| &mut pf.vfs) {
-            for allocation in by_address.get(&vf.address).into_iter().flatten() {
+            let evidence = if vf.holders.is_empty() { None } else { noted.get(&vf.address) };
+            for allocation in listed.get(&vf.address).or(evidence).into_iter().flatten() {
                 vf.holders.push(Holder::Pod {
                     namespace: allocation.namespace.clone(),
                     name: allocation.pod.clone(),
@@ -88,6 +87,16 @@ impl Allocations {
             observed.node.sight = Sight::Partial { why: why.clone() };
         }
     }
+}
+
+fn by_address(list: &[Allocation]) -> BTreeMap<PciAddress, Vec<&Allocation>> {
+    let mut found: BTreeMap<PciAddress, Vec<&Allocation>> = BTreeMap::new();
+    for allocation in list {
+        if let Ok(address) = allocation.device.parse() {
+            found.entry(address).or_default().push(allocation);
+        }
+    }
+    found
 }
 
 /// Why the checkpoint says nothing.
@@ -114,22 +123,26 @@ pub async fn read(root: &Root, kubelet_dir: &Path) -> Allocations {
     };
     let settled = listed.is_some() && age(&paths.pod_resources()).is_some_and(|age| age >= UNSETTLED);
     match listed {
-        Some(Ok(list)) if settled => Allocations { list, unknown: None },
+        Some(Ok(list)) if settled => {
+            // A checkpoint that cannot be read takes nothing from a List that can.
+            let noted = checkpoint(root, &paths).ok().flatten().unwrap_or_default();
+            Allocations { list, noted, unknown: None }
+        }
         Some(Ok(mut list)) => {
             let checkpoint = checkpoint(root, &paths);
             list.extend(checkpoint.as_ref().ok().cloned().flatten().unwrap_or_default());
             let unknown = checkpoint.err().map(|error| {
                 format!("kubelet has just started and may not tell its pods yet, and {}", chain(&error))
             });
-            Allocations { list: sorted(list), unknown }
+            Allocations { list: sorted(list), noted: Vec::new(), unknown }
         }
         refused => match checkpoint(root, &paths) {
-            Ok(list) => Allocations { list: sorted(list.unwrap_or_default()), unknown: None },
+            Ok(list) => Allocations { list: sorted(list.unwrap_or_default()), ..Allocations::default() },
             Err(error) => {
                 let refused = refused.and_then(Result::err).map(|error| chain(&error));
                 let refused =
                     refused.unwrap_or_else(|| "kubelet's pod-resources socket is not there".to_owned());
-                Allocations { list: Vec::new(), unknown: Some(format!("{refused}, and {}", chain(&error))) }
+                unknown(format!("{refused}, and {}", chain(&error)))
             }
         },
     }
@@ -150,7 +163,7 @@ pub fn read_blocking(root: &Root, kubelet_dir: &Path) -> Allocations {
 }
 
 fn unknown(why: String) -> Allocations {
-    Allocations { list: Vec::new(), unknown: Some(why) }
+    Allocations { unknown: Some(why), ..Allocations::default() }
 }
 
 fn sorted(mut list: Vec<Allocation>) -> Vec<Allocation> {
@@ -261,6 +274,42 @@ fn boot_time(root: &Root) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_the_checkpoint_knows_counts_where_somebody_is_seen() {
+        use portwright_core::observed::{Pf, Vf};
+        let allocation = |device: &str| Allocation {
+            device: device.to_owned(),
+            resource: "intel.com/net".to_owned(),
+            namespace: BY_UID.to_owned(),
+            pod: "f459bd14".to_owned(),
+            container: "init".to_owned(),
+        };
+        let noted = vec![allocation("0000:3b:02.0"), allocation("0000:3b:02.1")];
+        let allocations = Allocations { noted, ..Allocations::default() };
+        let held = Holder::Namespace {
+            netns: "net:[1]".to_owned(),
+            pid: Some(7),
+            command: None,
+            netdev: None,
+            container: None,
+        };
+        let vf = |address: &str, holders: Vec<Holder>| Vf {
+            address: address.parse().unwrap(),
+            holders,
+            ..serde_json::from_value(serde_json::json!({"index": 0, "address": address})).unwrap()
+        };
+        let vfs = vec![vf("0000:3b:02.0", vec![held]), vf("0000:3b:02.1", Vec::new())];
+        let pf: Pf = serde_json::from_value(
+            serde_json::json!({"address": "0000:3b:00.0", "vendor": "8086", "device": "1592", "totalVfs": 8}),
+        )
+        .unwrap();
+        let mut observed = Observed { pfs: vec![Pf { vfs, ..pf }], ..Observed::default() };
+        allocations.give(&mut observed);
+        let pods = |vf: &Vf| vf.holders.iter().filter(|one| matches!(one, Holder::Pod { .. })).count();
+        let counts: Vec<usize> = observed.pfs[0].vfs.iter().map(pods).collect();
+        assert_eq!(counts, [1, 0], "an init container that runs, and a pod that ended");
+    }
 
     #[test]
     fn the_checkpoint_is_read_as_kubelet_writes_it() {

@@ -58,7 +58,7 @@ fn facts() -> Facts {
             ..Observed::default()
         }),
         pools: Arc::new(Pools { pools: vec![Pool { spec, devices: vec![device] }] }),
-        allocations: Arc::new(Allocations { list, unknown: None }),
+        allocations: Arc::new(Allocations { list, ..Allocations::default() }),
         ..Facts::default()
     }
 }
