@@ -2,6 +2,7 @@
 
 mod calibration;
 mod crash;
+mod daemon;
 mod demo;
 mod devlink;
 mod faults;
@@ -27,6 +28,7 @@ pub(super) fn all() -> impl Iterator<Item = Scenario> {
         timing::table(),
         ovs::table(),
         pools::table(),
+        daemon::table(),
         rig::table(),
         demo::table(),
     ];

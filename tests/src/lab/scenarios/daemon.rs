@@ -1,0 +1,129 @@
+//! The daemon on a real kernel: what somebody changes by hand is put right, what goes comes back, and kills at random moments
+//! leave nothing behind.
+
+use super::{Lab, Scenario, iommu};
+use crate::lab::{cli, eventually, guest, links, policy, sys};
+use anyhow::{Context as _, Result, ensure};
+use std::time::Duration;
+
+pub(super) fn table() -> Vec<Scenario> {
+    vec![
+        iommu("daemon-puts-right-what-others-change", drift),
+        iommu("daemon-killed-ten-times", killed),
+        iommu("daemon-boots-before-kubelet", boot),
+    ]
+}
+
+const POLICY: &str = "/tmp/daemon.yaml";
+const STATE: &str = "/tmp/daemon-state";
+/// Longer than what is promised (1 s): every instruction is emulated. What it took is noted.
+const WITHIN: Duration = Duration::from_secs(60);
+/// Kills of the matrix.
+const KILLS: u32 = 10;
+
+fn groups(pf: &str, vfs: u32, vlan: u16) -> String {
+    let last = vfs.saturating_sub(1);
+    let groups = format!(
+        "vfs: {vfs}\nvfGroups:\n- {{vfs: \"0-1\", pool: net, driver: kernel, trust: true, vlan: {{id: {vlan}}}}}\n\
+         - {{vfs: \"2-{last}\", pool: dpdk, driver: vfio-pci}}"
+    );
+    policy::document(&[policy::nic(pf, &groups)])
+}
+
+fn start() -> Result<sys::Running> {
+    let words = ["run", "--policy", POLICY, "--state-dir", STATE, "--log", "portwright=debug"];
+    sys::Running::start(sys::command("portwright", &words))
+}
+
+/// The daemon is as it should be: VLANs of VFs 0 and 1, drivers of the others.
+fn good(pf: &str, name: &str, vfs: usize, vlan: u64) -> Option<()> {
+    let found = guest::vfs(pf);
+    let vlan_of = |index: u32| {
+        let info = links::vf_info(name, index).ok()?;
+        links::number(&info, "/vlan_list/0/vlan").ok()
+    };
+    let drivers = found.iter().map(|(_, vf)| guest::driver(vf));
+    let wanted = (0..vfs).map(|index| Some(if index < 2 { "igbvf" } else { "vfio-pci" }.to_owned()));
+    (found.len() == vfs && drivers.eq(wanted) && (0..2).all(|index| vlan_of(index) == Some(vlan)))
+        .then_some(())
+}
+
+fn drift(lab: &mut Lab) -> Result<()> {
+    let pf = lab.card(0)?;
+    let name = guest::netdev(&pf).context("no netdev")?;
+    sys::write(POLICY, &groups(&pf, 4, 100))?;
+    let mut daemon = start()?;
+    let mut took = Vec::new();
+    let mut right = |what: &str, vfs: usize, vlan: u64| -> Result<()> {
+        let started = sys::now();
+        eventually(what, WITHIN, || good(&pf, &name, vfs, vlan))?;
+        took.push(format!("{what} {:.2} s", started.elapsed().as_secs_f64()));
+        Ok(())
+    };
+    right("made", 4, 100)?;
+
+    sys::tool("ip", &["link", "set", &name, "vf", "1", "vlan", "7"])?;
+    right("VLAN changed", 4, 100)?;
+    let rebound = guest::vf(&pf, 2)?;
+    sys::write(format!("/sys/bus/pci/devices/{rebound}/driver/unbind"), &rebound)?;
+    right("VF unbound", 4, 100)?;
+    guest::set_attribute(&pf, "sriov_numvfs", "0")?;
+    right("all VFs removed", 4, 100)?;
+    sys::write(POLICY, &groups(&pf, 5, 100))?;
+    right("policy file changed", 5, 100)?;
+    guest::set_attribute(&pf, "remove", "1")?;
+    eventually("the port is gone", WITHIN, || guest::vfs(&pf).is_empty().then_some(()))?;
+    sys::write("/sys/bus/pci/rescan", "1")?;
+    right("port removed and found again", 5, 100)?;
+    cli_says(&mut daemon)?;
+    lab.note(&took.join(", "))
+}
+
+/// Ends the daemon as systemd does; it says nothing of a panic.
+fn cli_says(daemon: &mut sys::Running) -> Result<()> {
+    sys::tool("kill", &["-TERM", &daemon.child.id().to_string()])?;
+    let status = eventually("the daemon ends", WITHIN, || daemon.child.try_wait().ok().flatten())?;
+    ensure!(status.code() == Some(0), "it ended with {status}");
+    Ok(())
+}
+
+/// Kills the daemon at ten moments of its work, which the policy makes for it anew each time.
+fn killed(lab: &mut Lab) -> Result<()> {
+    let pf = lab.card(0)?;
+    let name = guest::netdev(&pf).context("no netdev")?;
+    let mut lines = 0;
+    for number in 0..KILLS {
+        let vlan = 100 + u16::try_from(number)?;
+        sys::write(POLICY, &groups(&pf, 3 + number % 4, vlan))?;
+        let mut daemon = start()?;
+        // A different number of lines of its log each time: before, between and behind steps.
+        for _ in 0..(number * 3 % 17) {
+            if daemon.next_line(Duration::from_secs(10)).is_some() {
+                lines += 1;
+            }
+        }
+        daemon.kill()?;
+        daemon.finish(Duration::from_secs(30))?;
+    }
+    sys::write(POLICY, &groups(&pf, 5, 200))?;
+    let mut daemon = start()?;
+    eventually("all is as wanted after ten kills", WITHIN, || good(&pf, &name, 5, 200))?;
+    ensure!(guest::attribute(&pf, "sriov_drivers_autoprobe")? == "1", "autoprobe was not put back");
+    cli_says(&mut daemon)?;
+    lab.note(&format!("{KILLS} kills, {lines} lines of log before them"))
+}
+
+/// The last good policy is applied before anything else runs, as at boot.
+fn boot(lab: &mut Lab) -> Result<()> {
+    let pf = lab.card(0)?;
+    let name = guest::netdev(&pf).context("no netdev")?;
+    sys::write(POLICY, &groups(&pf, 4, 300))?;
+    let mut daemon = start()?;
+    eventually("made", WITHIN, || good(&pf, &name, 4, 300))?;
+    cli_says(&mut daemon)?;
+    lab.reset()?;
+    guest::wait_for_carrier(&pf).ok();
+    let output = cli::portwright(&["run", "--once", "--before-kubelet", "--state-dir", STATE])?;
+    ensure!(output.code == Some(0), "{output}");
+    good(&pf, &name, 4, 300).context("the last good policy was not applied")
+}
