@@ -160,6 +160,12 @@ impl ApiServer {
         self.store().get(&Target::parse(path)?).ok()
     }
 
+    /// All objects of a resource, by its path.
+    pub fn list(&self, path: &str) -> Vec<Value> {
+        let Some(target) = Target::parse(path) else { return Vec::new() };
+        self.store().list(&target, &select::Selection::default()).into_iter().cloned().collect()
+    }
+
     /// Waits until `accept` likes the object at `path`.
     ///
     /// # Panics

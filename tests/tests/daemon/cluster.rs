@@ -11,7 +11,7 @@ use portwright::daemon::kube::Cluster;
 use portwright::daemon::turn;
 use portwright_core::Profiles;
 use portwright_core::sim::Event;
-use portwright_tests::agents::{Agent, Machine, Start};
+use portwright_tests::agents::{Agent, Machine, Start, Watcher};
 use portwright_tests::apiserver::{ApiServer, Mood};
 use portwright_tests::kubelet::Kubelet;
 use serde_json::{Value, json};
@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rig::{WITHIN, in_sync_after, machine, pf, sequence, vf};
 
-const NODE: &str = "/api/v1/nodes/worker-1";
+pub const NODE: &str = "/api/v1/nodes/worker-1";
 const STATE: &str = "/apis/portwright.dev/v1alpha1/nodestates/worker-1";
-const POLICY: &str = "/apis/portwright.dev/v1alpha1/nodepolicies/workers";
+pub const POLICY: &str = "/apis/portwright.dev/v1alpha1/nodepolicies/workers";
 const POD: &str = "/api/v1/namespaces/default/pods/web-0";
 
-fn policy(vfs: u16, disruption: &str) -> Value {
+pub fn policy(vfs: u16, disruption: &str) -> Value {
     json!({"kind": "NodePolicy", "metadata": {"name": "workers"}, "spec": {
         "nodeSelector": {"matchLabels": {"role": "worker"}},
         "disruption": disruption, "cordon": true,
@@ -33,13 +33,18 @@ fn policy(vfs: u16, disruption: &str) -> Value {
     }})
 }
 
-async fn api() -> ApiServer {
+pub async fn api() -> ApiServer {
     let api = ApiServer::start().await;
     api.put(NODE, json!({"kind": "Node", "metadata": {"labels": {"role": "worker"}}, "status": {"capacity": {"cpu": "8"}}}));
     api
 }
 
 async fn start(api: &ApiServer, machine: &Machine, folder: &Path) -> Agent {
+    agent(api, machine, folder, None).await
+}
+
+/// An agent in the cluster; `watcher` looks at its steps.
+pub async fn agent(api: &ApiServer, machine: &Machine, folder: &Path, watcher: Option<Watcher>) -> Agent {
     let stop = CancellationToken::new();
     let config = kube::Config::new(api.url().parse().unwrap());
     let connection = connect_with(config, NodeName::new("worker-1").unwrap()).await.unwrap();
@@ -54,7 +59,7 @@ async fn start(api: &ApiServer, machine: &Machine, folder: &Path) -> Agent {
         wish: cluster.wish(),
         turn,
         cluster: Some(cluster),
-        watcher: None,
+        watcher,
     };
     Agent::start_until(machine, start, stop)
 }

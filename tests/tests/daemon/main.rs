@@ -12,6 +12,7 @@
 
 mod asked;
 mod cluster;
+mod crash;
 mod drift;
 mod pools;
 mod rig;
