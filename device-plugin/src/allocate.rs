@@ -1,6 +1,7 @@
 //! Answers Allocate: all devices are checked and their nodes read before anything is written or said.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use portwright_core::drive::chain;
 use portwright_core::pools::answer::{self, Node, Resolved};
@@ -19,21 +20,53 @@ const MOST_CONTAINERS: usize = 256;
 /// More devices than a pool can have.
 const MOST_DEVICES: usize = 4096;
 
-/// Answers one call. An error names the resource, the device and the reason, as kubelet shows it in the pod's status.
+/// Answers one call; `now` gives the pool as it is at the moment. An error names the resource, the device and the reason, as
+/// kubelet shows it in the pod's status.
 pub async fn allocate(
     context: &Context,
-    pool: &Pool,
+    now: &(dyn Fn() -> Arc<Pool> + Send + Sync),
     request: &AllocateRequest,
 ) -> Result<AllocateResponse, Status> {
     let containers = &request.container_requests;
+    let asked = now();
+    check(&asked, request)?;
+    let ids = || containers.iter().flat_map(|container| &container.device_ids);
+    // By kubelet's word nobody has them: what was handed out before has ended, however short ago that was.
+    context.ledger.take_back(ids());
+    for id in ids() {
+        wait(context, &asked, find(&asked, id)?).await?;
+    }
+    // Whoever put a device in order may have given it another driver, and while we waited it may have gone.
+    let pool = now();
     let resource = &pool.spec.resource;
+    let mut chosen: Vec<Vec<(&PoolDevice, Resolved)>> = Vec::with_capacity(containers.len());
+    for container in containers {
+        let devices = container.device_ids.iter().map(|id| {
+            let device = find(&pool, id)?;
+            let found = resolve(context, &pool, device);
+            let (resolved, _) = found.map_err(|error| refusal(&pool, device, &chain(&error)))?;
+            Ok((device, resolved))
+        });
+        chosen.push(devices.collect::<Result<_, Status>>()?);
+    }
+    let all = || chosen.iter().flatten().map(|(device, _)| (device.id(), device.candidate.address));
+    context.ledger.hand_out(resource, all()).map_err(|id| {
+        Status::failed_precondition(format!("{resource}: device {id} is about to be changed; retry later"))
+    })?;
+    write_files(context, &pool, &chosen)?;
+    let container_responses = chosen.iter().map(|devices| respond(context, &pool, devices)).collect();
+    Ok(AllocateResponse { container_responses })
+}
+
+/// Refuses requests that kubelet does not make.
+fn check(pool: &Pool, request: &AllocateRequest) -> Result<(), Status> {
+    let (resource, containers) = (&pool.spec.resource, &request.container_requests);
     if containers.len() > MOST_CONTAINERS {
         let what =
             format!("{resource}: {} containers in one call; {MOST_CONTAINERS} is the most", containers.len());
         return Err(Status::invalid_argument(what));
     }
     let mut seen = BTreeSet::new();
-    let mut chosen: Vec<Vec<(&PoolDevice, Resolved)>> = Vec::with_capacity(containers.len());
     for container in containers {
         let ids = &container.device_ids;
         if ids.is_empty() || ids.len() > MOST_DEVICES {
@@ -50,20 +83,8 @@ pub async fn allocate(
                 )));
             }
         }
-        let mut devices = Vec::with_capacity(ids.len());
-        for id in ids {
-            let device = find(pool, id)?;
-            devices.push((device, ready(context, pool, device).await?));
-        }
-        chosen.push(devices);
     }
-    let all = || chosen.iter().flatten().map(|(device, _)| (device.id(), device.candidate.address));
-    context.ledger.hand_out(resource, all()).map_err(|id| {
-        Status::failed_precondition(format!("{resource}: device {id} is about to be changed; retry later"))
-    })?;
-    write_files(context, pool, &chosen)?;
-    let container_responses = chosen.iter().map(|devices| respond(context, pool, devices)).collect();
-    Ok(AllocateResponse { container_responses })
+    Ok(())
 }
 
 /// A device that can be used.
@@ -87,21 +108,26 @@ fn short(id: &str) -> String {
     id.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
-/// What the device needs, after whoever still has it has let go.
-async fn ready(context: &Context, pool: &Pool, device: &PoolDevice) -> Result<Resolved, Status> {
-    let refuse = |why: String| {
-        Status::failed_precondition(format!("{}: device {}: {why}", pool.spec.resource, device.id()))
+fn refusal(pool: &Pool, device: &PoolDevice, why: &str) -> Status {
+    Status::failed_precondition(format!("{}: device {}: {why}", pool.spec.resource, device.id()))
+}
+
+/// Waits until whoever still has the device has let go of it, and until it is as it should be.
+async fn wait(context: &Context, pool: &Pool, device: &PoolDevice) -> Result<(), Status> {
+    let withheld = matches!(device.health, Health::Withheld { .. });
+    // What a device that is still being put in order lacks says nothing about it.
+    let netdevs = match resolve(context, pool, device) {
+        Ok((_, netdevs)) => netdevs,
+        Err(_) if withheld => Vec::new(),
+        Err(error) => return Err(refusal(pool, device, &chain(&error))),
     };
-    let (_, netdevs) = resolve(context, pool, device).map_err(|error| refuse(chain(&error)))?;
     let candidate = &device.candidate;
     let lost_netdev =
         netdevs.is_empty() && device.options.vdpa.is_none() && is_kernel(candidate.driver.as_deref());
-    let withheld = matches!(device.health, Health::Withheld { .. });
     if withheld || lost_netdev || context.ledger.used_before(device.id()) {
-        context.gate.ready(device).await.map_err(refuse)?;
+        context.gate.ready(device).await.map_err(|why| refusal(pool, device, &why))?;
     }
-    // Read after the wait: numbers may have changed.
-    resolve(context, pool, device).map(|(resolved, _)| resolved).map_err(|error| refuse(chain(&error)))
+    Ok(())
 }
 
 fn is_kernel(driver: Option<&str>) -> bool {

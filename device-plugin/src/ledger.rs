@@ -50,6 +50,14 @@ impl Ledger {
         Ok(())
     }
 
+    /// Ends hand-outs: kubelet gives a device to nobody else before it has it back.
+    pub(crate) fn take_back<'a>(&self, ids: impl Iterator<Item = &'a String>) {
+        let mut inner = self.lock();
+        for id in ids {
+            inner.handed_out.remove(id);
+        }
+    }
+
     /// Devices that were handed out in the last minute.
     pub(crate) fn recent(&self) -> BTreeMap<String, ResourceName> {
         let mut inner = self.lock();

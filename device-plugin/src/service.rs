@@ -168,7 +168,8 @@ impl DevicePlugin for Service {
         let watch = Stopwatch::start();
         let pool = self.pool();
         let resource = &pool.spec.resource;
-        let answer = allocate::allocate(&self.context, &pool, request.get_ref()).await;
+        let now = || Arc::clone(&self.pool.borrow());
+        let answer = allocate::allocate(&self.context, &now, request.get_ref()).await;
         self.context.metrics.allocate(resource, watch.elapsed(), answer.is_ok());
         match &answer {
             Ok(_) => tracing::info!(%resource, devices = ?ids(request.get_ref()), "allocated"),

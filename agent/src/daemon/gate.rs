@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use portwright_core::pools::{Health, PoolDevice};
 use portwright_core::usage::{Use, uses};
-use portwright_core::{Object, PciAddress, VfRef};
+use portwright_core::{Blocked, Object, PciAddress, VfRef};
 use portwright_device_plugin::Gate;
 use portwright_host::deadline::Deadline;
 use tokio::sync::watch;
@@ -37,6 +37,7 @@ impl Gate for LoopGate {
             };
             let mut facts = self.facts.clone();
             let deadline = Deadline::after(WITHIN);
+            let mut known = None;
             loop {
                 let ticket = self.wakes.wake(Cause::Allocate);
                 let heard = |facts: &Arc<Facts>| facts.heard >= ticket && !facts.running;
@@ -45,12 +46,14 @@ impl Gate for LoopGate {
                 let obstacle = match looked {
                     Ok(Ok(obstacle)) => obstacle,
                     Ok(Err(_)) => return Err("the agent is stopping".to_owned()),
-                    Err(_) => Some("the agent is busy with other steps".to_owned()),
+                    // What was in the way when there was still time to look says more.
+                    Err(_) => Some(known.unwrap_or_else(|| "the agent is busy with other steps".to_owned())),
                 };
                 let Some(why) = obstacle else { return Ok(()) };
                 if deadline.expired() {
                     return Err(format!("{why}; waited {} s", WITHIN.as_secs()));
                 }
+                known = Some(why);
                 let pause = LOOK_EVERY.min(deadline.remaining());
                 // A change that is told earlier is looked at earlier.
                 drop(tokio::time::timeout(pause, facts.changed()).await);
@@ -70,6 +73,12 @@ fn obstacle(facts: &Facts, address: PciAddress) -> Option<String> {
         if let Some(step) = facts.plan.steps.iter().find(|step| step.object == object) {
             return Some(format!("it is not as the policy wants it: `{step}` is due"));
         }
+        // A VF in use is in order for its user, but kubelet gives it to another now.
+        if let Some(Blocked { message, hint, .. }) =
+            facts.plan.blocked.iter().find(|one| one.object == object)
+        {
+            return Some(format!("it is not as the policy wants it: {message}; {hint}"));
+        }
     }
     let mut devices = facts.pools.pools.iter().flat_map(|pool| &pool.devices);
     match devices.find(|device| device.candidate.address == Some(address)).map(|device| &device.health) {
@@ -86,3 +95,7 @@ pub(super) fn vf_at(facts: &Facts, address: PciAddress) -> Option<VfRef> {
         Some(VfRef { pf: pf.address, index: vf.index })
     })
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

@@ -91,6 +91,10 @@ impl Kubelet {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
+        if watcher {
+            // It is there before kubelet takes registrations.
+            tokio::fs::create_dir_all(dir.join("plugins_registry")).await?;
+        }
         registry::start(&kubelet).await?;
         pods::start(&kubelet).await?;
         if watcher {

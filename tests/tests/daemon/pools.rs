@@ -1,10 +1,25 @@
 //! kubelet sees a device only while it is as the policy wants it.
 
+use std::path::Path;
+
 use portwright_core::sim::Event;
 use portwright_proto::device_plugin::{AllocateRequest, ContainerAllocateRequest};
 use portwright_tests::kubelet::{Answer, Kubelet, Pod};
 
 use crate::rig::{POLICY, WITHIN, in_sync_after, machine, pf, sequence, source, start, vf};
+
+/// What Allocate looks at itself is on disk: the VF's driver and, unless it is elsewhere, its netdev.
+fn on_disk(root: &Path, id: &str, netdev: bool) {
+    let device = root.join("sys/bus/pci/devices").join(id);
+    std::fs::create_dir_all(if netdev { device.join("net/ens0v0") } else { device.clone() }).unwrap();
+    std::fs::create_dir_all(root.join("sys/bus/pci/drivers/iavf")).unwrap();
+    std::os::unix::fs::symlink("../../drivers/iavf", device.join("driver")).unwrap();
+}
+
+fn request(id: &str) -> AllocateRequest {
+    let request = ContainerAllocateRequest { device_ids: vec![id.to_owned()] };
+    AllocateRequest { container_requests: vec![request] }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_are_shown_after_they_were_verified_and_taken_away_while_they_are_not() {
@@ -50,14 +65,9 @@ async fn devices_are_shown_after_they_were_verified_and_taken_away_while_they_ar
     in_sync_after(&mut agent, before).await;
     machine.node().happen(&Event::NetdevReturns(vf(0)));
     kubelet.set_pods(Answer::Pods(Vec::new()));
-    // What Allocate looks at itself is on disk.
-    let device = folder.path().join("sys/bus/pci/devices").join(&id);
-    std::fs::create_dir_all(device.join("net/ens0v0")).unwrap();
-    std::fs::create_dir_all(folder.path().join("sys/bus/pci/drivers/iavf")).unwrap();
-    std::os::unix::fs::symlink("../../drivers/iavf", device.join("driver")).unwrap();
+    on_disk(folder.path(), &id, true);
     let mut client = kubelet.client("portwright.dev/net").await.unwrap();
-    let request = ContainerAllocateRequest { device_ids: vec![id] };
-    client.allocate(AllocateRequest { container_requests: vec![request] }).await.unwrap();
+    client.allocate(request(&id)).await.unwrap();
     let node = machine.node();
     let netdev = node.kernel.vf(vf(0)).unwrap().netdev.clone().unwrap();
     assert!(
@@ -66,6 +76,37 @@ async fn devices_are_shown_after_they_were_verified_and_taken_away_while_they_ar
     );
     assert!(node.violations().is_empty());
     drop(node);
+    agent.stop().await;
+    kubelet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_somebody_still_has_is_refused_by_name_and_one_whose_pod_ended_soon_is_not() {
+    let (machine, folder) = (machine(), tempfile::tempdir().unwrap());
+    let kubelet = Kubelet::start(&folder.path().join("kubelet"), false).await.unwrap();
+    let (_wish, receiver) = source(POLICY);
+    let agent = start(&machine, folder.path(), receiver);
+    let two =
+        |resource: &portwright_tests::kubelet::Resource| resource.connected && resource.devices.len() == 2;
+    kubelet.wait("portwright.dev/net", WITHIN, two).await.unwrap();
+    let ids = [0, 1].map(|index| machine.node().kernel.vf(vf(index)).unwrap().address.to_string());
+    let mut client = kubelet.client("portwright.dev/net").await.unwrap();
+
+    // A pod that ends at once, and the next that gets its device.
+    on_disk(folder.path(), &ids[0], true);
+    for _ in 0..2 {
+        client.allocate(request(&ids[0])).await.unwrap();
+    }
+
+    // The pod is force-deleted, its network namespace lives on with the netdev in it.
+    on_disk(folder.path(), &ids[1], false);
+    machine.node().happen(&Event::NetdevLeaves(vf(1), "web".to_owned()));
+    let refused = client.allocate(request(&ids[1])).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    for words in ["portwright.dev/net", ids[1].as_str(), "in network namespace web", "waited 10 s"] {
+        assert!(refused.message().contains(words), "{words}: {}", refused.message());
+    }
+    assert!(machine.node().violations().is_empty());
     agent.stop().await;
     kubelet.stop().await;
 }

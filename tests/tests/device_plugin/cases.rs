@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use portwright_core::pools::{Pool, config, spec};
 use portwright_device_plugin::metrics::Metrics;
@@ -81,7 +82,8 @@ fn asked(pool: &Pool) -> Vec<Vec<&str>> {
 
 async fn answer(context: &Context, tree: &Tree, pool: &Pool, ids: &[&str], text: &mut String) {
     writeln!(text, "  Allocate {}", ids.join(" ")).unwrap();
-    let response = match allocate::allocate(context, pool, &request(ids)).await {
+    let pool = Arc::new(pool.clone());
+    let response = match allocate::allocate(context, &|| Arc::clone(&pool), &request(ids)).await {
         Ok(response) => response.container_responses.into_iter().next().unwrap(),
         Err(status) => {
             writeln!(text, "    {:?}: {}", status.code(), status.message()).unwrap();

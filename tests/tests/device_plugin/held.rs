@@ -1,11 +1,15 @@
 //! What pods have: pod resources, the checkpoint, our own hand-outs, and the files that are kept for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use portwright_device_plugin::{Registration, allocations};
+use futures::future::BoxFuture;
+use portwright_core::pools::PoolDevice;
+use portwright_device_plugin::{Context, Gate, Registration, allocations};
 use portwright_host::root::Root;
 use portwright_tests::kubelet::{Answer, Kubelet, Pod};
+use tokio::sync::Notify;
 
 use crate::rig::{CONFIG, NODE, Rig, ids, request};
 
@@ -201,4 +205,51 @@ async fn a_device_that_is_made_anew_is_not_the_one_that_was_handed_out() {
     rig.publish().await;
     ids(&kubelet, NET, &["0000:3b:01.0", "0000:3b:01.1", "0000:3b:01.2"]).await;
     ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.3"]).await;
+}
+
+/// Says when it is asked, and lets the call go on when it is told to.
+struct Door {
+    asked: Arc<Notify>,
+    open: Arc<Notify>,
+}
+
+impl Gate for Door {
+    fn ready<'a>(&'a self, _: &'a PoolDevice) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async {
+            self.asked.notify_one();
+            self.open.notified().await;
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_changed_while_allocate_waited_counts() {
+    let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    let (asked, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let door = Door { asked: Arc::clone(&asked), open: Arc::clone(&open) };
+    let settings = portwright_device_plugin::Settings {
+        kubelet_dir: rig.dir.clone(),
+        registration: Registration::Legacy,
+        use_cdi: false,
+    };
+    let metrics = portwright_device_plugin::metrics::Metrics::default();
+    let context = Context::new(Root::new(rig.tree.root()), settings, metrics).with_gate(Box::new(door));
+    rig.plugin = portwright_device_plugin::Plugin::start(context);
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    rig.publish().await;
+    ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.2", "0000:3b:01.3"]).await;
+    let mut client = kubelet.client("intel.com/dpdk").await.unwrap();
+    client.allocate(request(&["0000:3b:01.2"])).await.unwrap();
+
+    // A pod had it: the call waits. Meanwhile the device goes to the kernel's driver, and so into another pool.
+    let mut other = client.clone();
+    let waiting = tokio::spawn(async move { other.allocate(request(&["0000:3b:01.2"])).await });
+    asked.notified().await;
+    rig.tree.bind("0000:3b:01.2", Some("iavf")).unwrap();
+    rig.publish().await;
+    open.notify_one();
+    let refused = waiting.await.unwrap().expect_err("it would have been handed out for another driver");
+    assert_eq!(refused.code(), tonic::Code::NotFound);
+    assert!(refused.message().contains("not in this pool any more"), "{refused}");
 }
