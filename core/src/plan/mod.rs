@@ -162,7 +162,7 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
     for pf in observed.pfs.iter().filter(|pf| !bound.contains(&pf.address)) {
         put_back(pf, &mut plan);
         if desired.release.contains(&pf.address) && !bindings.selected.contains(&pf.address) {
-            release::release(&context, pf, &mut plan);
+            release::release(&context, pf, profiles, &mut plan);
         }
     }
     plan.blocked.append(&mut pools::conflicts(desired));

@@ -5,12 +5,16 @@ use super::{Context, Held, Plan, Subject, in_no_policy};
 use crate::blocked::{Blocked, Reason};
 use crate::id::{Object, VfRef};
 use crate::observed::Pf;
+use crate::profile::{Configure, Profiles};
 use crate::step::{Change, Disruption, Step};
 use crate::usage::{Use, uses};
 
 /// Plans the removal of VFs, or says what it waits for.
-pub(super) fn release(context: &Context<'_>, pf: &Pf, plan: &mut Plan) {
-    if !pf.made_by_us || pf.vfs.is_empty() {
+pub(super) fn release(context: &Context<'_>, pf: &Pf, profiles: &Profiles, plan: &mut Plan) {
+    let how = profiles.find(pf).0.and_then(|profile| profile.configure.as_ref()).map(|how| how.value);
+    // Where the kernel's file makes no VFs, these are somebody else's, whatever the journal says.
+    let removable = matches!(how, None | Some(Configure::Sysfs));
+    if !pf.made_by_us || pf.vfs.is_empty() || pf.driver.is_none() || !removable {
         return;
     }
     let object = Object::Pci(pf.address);

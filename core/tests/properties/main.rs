@@ -17,6 +17,7 @@
 )]
 
 mod case;
+mod chaos;
 mod choices;
 mod mutants;
 mod node;

@@ -162,7 +162,7 @@ fn plan_checked(
 }
 
 /// Functions that their policy allows to touch although the node is reached over them.
-fn allow(kernel: &mut Kernel, desired: &Desired) {
+pub fn allow(kernel: &mut Kernel, desired: &Desired) {
     let mut allowed = Vec::new();
     for (address, pf) in &kernel.pfs {
         if let Binding::To(document, entry) = binding(desired, kernel, *address)
