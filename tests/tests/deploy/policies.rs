@@ -82,11 +82,20 @@ fn check(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
             "minimum" => value.as_i64() >= rule.as_i64() || !value.is_number(),
             "maximum" => value.as_i64() <= rule.as_i64() || !value.is_number(),
             "maxItems" => value.as_array().is_none_or(|list| list.len() <= size(rule)),
+            "minItems" => value.as_array().is_none_or(|list| list.len() >= size(rule)),
             "minLength" => value.as_str().is_none_or(|text| text.chars().count() >= size(rule)),
             "maxLength" => value.as_str().is_none_or(|text| text.chars().count() <= size(rule)),
             "required" => {
                 rule.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some())
             }
+            // Members of such a list are told apart by these keys.
+            "x-kubernetes-list-map-keys" => {
+                let keys: Vec<&str> = rule.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                let name = |item: &Value| keys.iter().map(|key| item[key].to_string()).collect::<Vec<_>>();
+                let mut seen = BTreeSet::new();
+                value.as_array().into_iter().flatten().all(|item| seen.insert(name(item)))
+            }
+            "x-kubernetes-list-type" => ["map", "set", "atomic"].contains(&rule.as_str().unwrap()),
             "items" => {
                 for (number, item) in value.as_array().into_iter().flatten().enumerate() {
                     check(rule, item, &format!("{at}/{number}"), wrong);
