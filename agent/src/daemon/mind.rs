@@ -114,7 +114,8 @@ impl Mind {
         let mut thought = Thought { policies, withheld, synced: wish.synced, ..Thought::default() };
         if let Some(turn) = turn {
             let needs = needs_turn(&due, observed, &desired);
-            let evict = evictees(&planned, observed, &desired);
+            // Not for what waits after failures: it would not be done then either.
+            let evict = evictees(&held, observed, &desired);
             thought.request = request(&needs, evict, &limits);
             thought.guarded = needs.values().flatten().cloned().collect();
             if let Some(why) = not_granted(turn) {
