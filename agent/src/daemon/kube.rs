@@ -60,9 +60,11 @@ impl Cluster {
         self.connection.node.as_str()
     }
 
-    /// Asks for turns among the nodes; Leases are in `namespace`.
-    pub fn turns(&self, namespace: &str, settings: turn::Settings, stop: &CancellationToken) -> turn::Handle {
-        turn::start(self.connection.client.clone(), self.node(), namespace, settings, stop.clone())
+    /// Asks for turns among the nodes; Leases are in `namespace`. What it has is given back when the loop ends, which is
+    /// later than the moment it is told to stop: a step may still run.
+    pub fn turns(&self, namespace: &str, settings: turn::Settings) -> turn::Handle {
+        let never = CancellationToken::new();
+        turn::start(self.connection.client.clone(), self.node(), namespace, settings, never)
     }
 
     /// Tells the cluster what the loop knows.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::facts::{Cause, Facts, Run};
 use super::hands::{Actor, Hands, Recalled};
 use super::mind::{Mind, Thought};
-use super::turn::{self, Turn};
+use super::turn::{self, Request, Turn};
 use super::wish::Wish;
 use crate::apply::carry::verified;
 use crate::apply::stop::Stop;
@@ -85,6 +85,8 @@ pub struct State {
     published: Arc<Pools>,
     run_causes: BTreeSet<Cause>,
     last_run: Option<Arc<Run>>,
+    /// Steps are being carried out.
+    acting: bool,
     /// A run or a start was not verified yet.
     unverified: bool,
     /// The cluster was told what is wanted of it at least once.
@@ -183,7 +185,10 @@ impl<N: Hands> Round<N> {
         let wish = self.wish.borrow().clone();
         state.thought = self.mind.think(&state.observed, &state.recalled, &wish, turn.as_ref());
         if let Some(handle) = &self.turn {
-            let request = state.thought.request.clone();
+            let mut request = state.thought.request.clone();
+            if state.acting {
+                request = Request::while_running(request, handle.request.borrow().as_ref());
+            }
             let first = !std::mem::replace(&mut state.decided, true);
             handle.request.send_if_modified(|known| {
                 // The first decision is told also if nothing is wanted: a turn that a crash left is given back then.
@@ -249,6 +254,7 @@ impl<N: Hands> Round<N> {
         self.publish().await.ok()?;
         let thought = &self.state.thought;
         tracing::info!(steps = thought.due.steps.len(), "carries out the plan");
+        self.state.acting = true;
         self.state.run_causes.clone_from(causes);
         Some(self.actor.begin(thought.due.clone(), self.stop(stop)))
     }
@@ -280,6 +286,7 @@ impl<N: Hands> Round<N> {
     /// A run has ended.
     pub fn ended(&mut self, reports: Vec<StepReport>) {
         let state = &mut self.state;
+        state.acting = false;
         self.mind.learn(&reports, jitter());
         let failed = reports.iter().filter(|report| matches!(report.outcome, Outcome::Failed { .. })).count();
         tracing::info!(steps = reports.len(), failed, "the run has ended");
@@ -346,8 +353,8 @@ impl<N: Hands> Round<N> {
 
     /// Ends serving.
     pub async fn end(self) {
-        if let Some(handle) = &self.turn {
-            handle.request.send_replace(None);
+        if let Some(handle) = self.turn {
+            handle.finish().await;
         }
         self.plugin.stop().await;
     }

@@ -90,7 +90,7 @@ pub fn run(global: &Global, arguments: &RunArgs) -> Result<Exit, CliError> {
                 let (name, labels) = (arguments.node_name.as_deref(), arguments.node_labels.clone());
                 let cluster = Cluster::follow(name, labels, &stop).await;
                 let cluster = cluster.map_err(|source| CliError::Cluster { source: Box::new(source) })?;
-                let turn = Some(cluster.turns(&arguments.namespace, turn::Settings::default(), &stop));
+                let turn = Some(cluster.turns(&arguments.namespace, turn::Settings::default()));
                 let outfit = Outfit { wish: Some(cluster.wish()), turn, ..outfit };
                 act(outfit, host, &switch, Some(cluster), &stop).await
             }

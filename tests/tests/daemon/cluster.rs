@@ -52,7 +52,7 @@ pub async fn agent(api: &ApiServer, machine: &Machine, folder: &Path, watcher: O
     let pace = Pace { period: Duration::from_millis(100), ..Pace::default() };
     let cluster = Cluster::new(connection, pauses, pace, None, &stop);
     let settings = turn::Settings { spread: Duration::from_millis(50), ..turn::Settings::default() };
-    let turn = Some(cluster.turns("portwright", settings, &stop));
+    let turn = Some(cluster.turns("portwright", settings));
     let start = Start {
         folder,
         profiles: Profiles::default(),

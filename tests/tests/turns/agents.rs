@@ -92,6 +92,7 @@ impl Worker {
                         std::thread::sleep(Duration::from_millis(50));
                         if std::mem::take(&mut *dies.lock().unwrap()) {
                             fatal.notify_one();
+                            std::thread::sleep(Duration::from_millis(200));
                         }
                     }
                     Some(_) => {}
@@ -111,7 +112,8 @@ impl Worker {
         let client = connection.client.clone();
         let pauses = Growing::new(Duration::from_millis(50), Duration::from_millis(500));
         let cluster = Cluster::new(connection, pauses, Pace::default(), None, &stop);
-        let (handle, task) = turn::prepare(client, &self.name, NAMESPACE, settings(), stop.clone());
+        let (handle, task) =
+            turn::prepare(client, &self.name, NAMESPACE, settings(), CancellationToken::new());
         let start = Start {
             folder: &self.folder,
             profiles: Profiles::default(),
@@ -149,8 +151,9 @@ async fn resize(
     killed: &AtomicUsize,
 ) -> Running {
     tokio::select! {
-        () = worker.has(&mut running, 3) => return running,
+        biased;
         () = worker.fatal.notified() => {}
+        () = worker.has(&mut running, 3) => return running,
     }
     running.kill().await;
     killed.fetch_add(1, Ordering::Relaxed);

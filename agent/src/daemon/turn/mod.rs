@@ -35,6 +35,9 @@ use super::wish::MaxUnavailable;
 pub use node::{CORDONED, DRAINER, Disruption, GRANTED, REQUESTED};
 pub use pool::lease_name;
 
+/// How long the end of the agent waits for what is given back.
+const FINISH: Duration = Duration::from_secs(15);
+
 /// A pod by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodName {
@@ -175,6 +178,32 @@ impl Handle {
     pub async fn ended(&mut self) {
         while self.turn.changed().await.is_ok() {}
     }
+
+    /// Ends the conversation: waits until everything is given back, but not longer than [`FINISH`]. Only for a loop that has
+    /// nothing under way any more: somebody else may begin at once.
+    pub async fn finish(self) {
+        let Handle { request, mut turn } = self;
+        drop(request);
+        let ended = async { while turn.changed().await.is_ok() {} };
+        if tokio::time::timeout(FINISH, ended).await.is_err() {
+            tracing::warn!("this node's turn could not be given back; it expires");
+        }
+    }
+}
+
+impl Request {
+    /// What is wanted while steps that were begun for `earlier` run: nothing of that is given up before they have ended, even
+    /// if the rest of them would not need a turn by itself. A port whose VFs have just been removed looks like one that
+    /// nobody could miss.
+    pub fn while_running(now: Option<Request>, earlier: Option<&Request>) -> Option<Request> {
+        let Some(earlier) = earlier else { return now };
+        let mut joined = now.unwrap_or_default();
+        joined.cordon |= earlier.cordon;
+        for (policy, places) in &earlier.policies {
+            joined.policies.entry(policy.clone()).or_insert(*places);
+        }
+        Some(joined)
+    }
 }
 
 /// A random span below `limit`, so that nodes do not all do the same thing at the same moment. Not for secrets.
@@ -183,4 +212,27 @@ fn lot(limit: Duration) -> Duration {
     let number = RandomState::new().build_hasher().finish();
     let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(number.checked_rem(millis).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wish::MaxUnavailable;
+    use super::Request;
+
+    fn request(policies: &[(&str, u32)], cordon: bool) -> Request {
+        let policies =
+            policies.iter().map(|(name, nodes)| ((*name).to_owned(), MaxUnavailable::Nodes(*nodes)));
+        Request { policies: policies.collect(), cordon, ..Request::default() }
+    }
+
+    #[test]
+    fn nothing_is_given_up_while_steps_run() {
+        let begun = request(&[("a", 1), ("b", 1)], true);
+        assert_eq!(Request::while_running(None, Some(&begun)), Some(begun.clone()));
+        let now = request(&[("b", 2), ("c", 1)], false);
+        let joined = request(&[("a", 1), ("b", 2), ("c", 1)], true);
+        assert_eq!(Request::while_running(Some(now.clone()), Some(&begun)), Some(joined));
+        assert_eq!(Request::while_running(Some(now.clone()), None), Some(now));
+        assert_eq!(Request::while_running(None, None), None);
+    }
 }
