@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::client::{self, ConnectError, Connection};
 use super::cluster::labels::Prefix;
-use super::cluster::pace::Growing;
+use super::cluster::source::Patience;
 use super::cluster::start::{Following, Telling, follow, publish};
 use super::cluster::state::Pace;
 use super::facts::Facts;
@@ -35,18 +35,18 @@ impl Cluster {
         stop: &CancellationToken,
     ) -> Result<Cluster, ConnectError> {
         let connection = client::connect(node_name).await?;
-        Ok(Cluster::new(connection, Growing::default(), Pace::default(), labels, stop))
+        Ok(Cluster::new(connection, Patience::default(), Pace::default(), labels, stop))
     }
 
-    /// The same with a connection that is already there; `pauses` lie between attempts to follow, `pace` is that of NodeStates.
+    /// The same with a connection that is already there; `pace` is that of NodeStates.
     pub fn new(
         connection: Connection,
-        pauses: Growing,
+        patience: Patience,
         pace: Pace,
         labels: Option<Prefix>,
         stop: &CancellationToken,
     ) -> Cluster {
-        let following = follow(&connection, pauses, stop);
+        let following = follow(&connection, patience, stop);
         Cluster { connection, following, labels, pace }
     }
 

@@ -76,7 +76,7 @@ fn count(store: &mut Store, pod_target: &Target, pod: &Value) -> Result<(), Stor
         Ok([budget]) => budget,
         Err(none) if none.is_empty() => return Ok(()),
         Err(_) => {
-            return Err(StoreError::Invalid(
+            return Err(StoreError::Server(
                 "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
                     .to_owned(),
             ));

@@ -78,6 +78,13 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let Some(target) = Target::parse(request.uri().path()) else {
         return status(404, "NotFound", "no such API path");
     };
+    if shared.removed.lock().unwrap_or_else(PoisonError::into_inner).contains(&target.resource) {
+        // In plain text, as for any path that nobody serves.
+        let mut response =
+            Response::new(Full::new(Bytes::from_static(b"404 page not found\n")).boxed_unsync());
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return response;
+    }
     if !allowed(shared, &request, &target, &query) {
         let message = format!("no right to {} {}", request.method(), request.uri().path());
         return status(403, "Forbidden", &message);
@@ -139,6 +146,7 @@ fn refusal(error: &StoreError) -> Response<Body> {
         StoreError::Owned(_) => (409, "Conflict"),
         StoreError::Gone => (410, "Expired"),
         StoreError::Invalid(_) => (422, "Invalid"),
+        StoreError::Server(_) => (500, ""),
         StoreError::Budget(_) => (429, "TooManyRequests"),
     };
     let mut object = status_object(code, reason, &error.to_string());

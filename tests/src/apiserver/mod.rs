@@ -25,6 +25,7 @@ mod rights;
 mod select;
 mod store;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) ending: Mutex<Ending>,
     /// Requests that are refused: method, part of the path, HTTP status.
     pub(crate) refused: Mutex<Vec<(String, String, u16)>>,
+    /// Resources whose definition is gone.
+    pub(crate) removed: Mutex<BTreeSet<String>>,
     /// What clients may do; none if everything.
     pub(crate) rights: Mutex<Option<Rights>>,
 }
@@ -110,6 +113,7 @@ impl ApiServer {
             conflicts: AtomicUsize::new(0),
             ending: Mutex::default(),
             refused: Mutex::default(),
+            removed: Mutex::default(),
             rights: Mutex::default(),
         });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
@@ -218,6 +222,15 @@ impl ApiServer {
         waited.unwrap_or_else(|_| panic!("nobody asked for {part}"));
     }
 
+    /// Waits until another request arrives.
+    ///
+    /// # Panics
+    /// None does within ten seconds.
+    pub async fn wait_request(&self) {
+        let waited = tokio::time::timeout(Duration::from_secs(10), self.shared.arrived.notified()).await;
+        waited.expect("nobody asks for anything");
+    }
+
     /// Forgets the history, so that watches that go on from an older version get 410, and ends all watches.
     pub fn compact(&self) {
         self.store().compact();
@@ -247,6 +260,53 @@ impl ApiServer {
     pub fn refuse(&self, method: &str, part: &str, code: u16) {
         let refusal = (method.to_owned(), part.to_owned(), code);
         self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).push(refusal);
+    }
+
+    /// Refuses nothing any more that [`ApiServer::refuse`] was told to.
+    pub fn refuse_nothing(&self) {
+        self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Deletes the definition of a resource (`group/version/plural`): its objects are deleted, as watches that are open are
+    /// told, and every request from now on is answered with 404.
+    pub fn remove_definition(&self, resource: &str) {
+        self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner).insert(resource.to_owned());
+        self.delete_all(resource);
+    }
+
+    /// Deletes all objects of a resource (`group/version/plural`).
+    pub fn delete_all(&self, resource: &str) {
+        let all = Target {
+            resource: resource.to_owned(),
+            namespace: String::new(),
+            name: String::new(),
+            part: String::new(),
+        };
+        self.change(|store| {
+            let object = |object: &Value| {
+                let field = |field: &str| {
+                    let text = object.pointer(&format!("/metadata/{field}")).and_then(Value::as_str);
+                    text.unwrap_or_default().to_owned()
+                };
+                Target { namespace: field("namespace"), name: field("name"), ..all.clone() }
+            };
+            let objects: Vec<Target> =
+                store.list(&all, &Selection::default()).into_iter().map(object).collect();
+            for object in objects {
+                store.delete(&object).ok();
+            }
+        });
+    }
+
+    /// Brings a definition back.
+    pub fn restore_definition(&self, resource: &str) {
+        self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner).remove(resource);
+    }
+
+    /// Takes a field, as a JSON pointer such as `/status/newer`, out of a resource's definition: whoever applies it is
+    /// refused as the real server does it, with HTTP status 500.
+    pub fn undeclare(&self, resource: &str, pointer: &str) {
+        self.store().undeclare(resource, pointer);
     }
 
     /// Lets clients do only what these rights give; everything else is answered with 403.

@@ -30,6 +30,9 @@ pub enum StoreError {
     /// 422.
     #[error("{0}")]
     Invalid(String),
+    /// 500, without a reason: what the real server has no better word for, although asking again does not help.
+    #[error("{0}")]
+    Server(String),
     /// 429: a disruption budget forbids an eviction.
     #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
     Budget(String),
@@ -74,7 +77,12 @@ pub struct Store {
     objects: BTreeMap<Target, Value>,
     history: VecDeque<Change>,
     owners: Owners,
+    /// Fields, as JSON pointers, that a resource's definition does not declare.
+    undeclared: Vec<(String, String)>,
 }
+
+/// Leases are made by a replacement, too, unless it says which object it replaces.
+const MADE_BY_REPLACEMENT: &str = "coordination.k8s.io/v1/leases";
 
 /// Kinds whose status only writes to the status part change.
 const STATUS_APART: [&str; 4] =
@@ -92,6 +100,11 @@ impl Store {
         self.version += 1;
         self.compacted = self.version;
         self.history.clear();
+    }
+
+    /// Takes a field, as a JSON pointer, out of a resource's definition.
+    pub fn undeclare(&mut self, resource: &str, pointer: &str) {
+        self.undeclared.push((resource.to_owned(), pointer.to_owned()));
     }
 
     /// Objects of a resource in a namespace (empty for all) with a name (empty for all) that are selected, in order.
@@ -114,13 +127,28 @@ impl Store {
         force: bool,
         applied: &Value,
     ) -> Result<(u16, Value), StoreError> {
+        let missing = self
+            .undeclared
+            .iter()
+            .find(|(resource, pointer)| *resource == target.resource && applied.pointer(pointer).is_some());
+        if let Some((_, pointer)) = missing {
+            let field = pointer.replace('/', ".");
+            return Err(StoreError::Server(format!(
+                "failed to create typed patch object (/{}; {}): {field}: field not declared in schema",
+                target.name,
+                target.api_version(),
+            )));
+        }
         let uid = applied.pointer("/metadata/uid").filter(|uid| !uid.is_null());
         let found = match self.get(target) {
             Err(StoreError::NotFound(_)) if uid.is_none() && target.part.is_empty() => None,
+            Err(StoreError::NotFound(_)) if target.part.is_empty() => {
+                return Err(StoreError::Conflict(target.name.clone()));
+            }
             found => Some(found?),
         };
         if uid.is_some() && uid != found.as_ref().and_then(|found| found.pointer("/metadata/uid")) {
-            return Err(StoreError::Conflict(target.name.clone()));
+            return Err(StoreError::Invalid("metadata.uid: Invalid value: field is immutable".to_owned()));
         }
         let applied = allowed(target, applied);
         let mut object = found.clone().unwrap_or_else(|| json!({"kind": applied.get("kind")}));
@@ -140,7 +168,20 @@ impl Store {
         manager: &str,
         mut object: Value,
     ) -> Result<Value, StoreError> {
-        let before = self.get(target)?;
+        let uid = object.pointer("/metadata/uid").filter(|uid| !uid.is_null());
+        let before = match self.get(target) {
+            Err(StoreError::NotFound(name)) if target.resource == MADE_BY_REPLACEMENT => {
+                return if uid.is_some() {
+                    Err(StoreError::Conflict(name))
+                } else {
+                    Ok(self.put(target, object))
+                };
+            }
+            found => found?,
+        };
+        if uid.is_some() && uid != before.pointer("/metadata/uid") {
+            return Err(StoreError::Conflict(target.name.clone()));
+        }
         if target.part.is_empty() && STATUS_APART.contains(&target.resource.as_str()) {
             copy_status(&before, &mut object);
         }

@@ -10,7 +10,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use portwright::daemon::cluster::client::connect;
 use portwright::daemon::cluster::contribution::ANNOTATION;
 use portwright::daemon::cluster::labels::Prefix;
-use portwright::daemon::cluster::pace::Growing;
+use portwright::daemon::cluster::source::Patience;
 use portwright::daemon::cluster::start::{Telling, follow, publish};
 use portwright::daemon::cluster::state::Pace;
 use portwright::daemon::cluster::{advertise, kinds};
@@ -114,7 +114,7 @@ async fn everything_is_as_a_real_api_server_wants_it() {
     let client = connection.client.clone();
     prepare(&client).await;
     let stop = CancellationToken::new();
-    let mut following = follow(&connection, Growing::default(), &stop);
+    let mut following = follow(&connection, Patience::default(), &stop);
     let wish = following
         .wish
         .wait_for(|wish| wish.synced && wish.policies.contains_key(POLICY))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use portwright::daemon::cluster::client::{Connection, NodeName, connect_with};
 use portwright::daemon::cluster::node::NodeView;
 use portwright::daemon::cluster::pace::Growing;
-use portwright::daemon::cluster::source::{Outputs, Source};
+use portwright::daemon::cluster::source::{Outputs, Patience, Source};
 use portwright::daemon::wish::Wish;
 use portwright_tests::apiserver::{ApiServer, Rights};
 use serde_json::{Value, json};
@@ -18,6 +18,11 @@ pub const NODE_PATH: &str = "/api/v1/nodes/worker-1";
 /// Pauses between attempts: the shape of the real ones, a tenth of their length.
 pub fn pauses() -> Growing {
     Growing::new(Duration::from_millis(80), Duration::from_millis(500))
+}
+
+/// Policies that disappear are doubted for a twentieth of the usual time.
+pub fn patience() -> Patience {
+    Patience { pauses: pauses(), doubt: Duration::from_millis(500) }
 }
 
 pub async fn connection(api: &ApiServer) -> Connection {
@@ -75,7 +80,7 @@ impl Followed {
         let (wish_sender, wish) = watch::channel(Wish::default());
         let (node_sender, node) = watch::channel(None);
         let outputs = Outputs { wish: wish_sender, node: node_sender, policies: watch::Sender::default() };
-        tokio::spawn(Source::new(connection, pauses()).run(outputs));
+        tokio::spawn(Source::new(connection, patience()).run(outputs));
         Self { api, wish, node }
     }
 

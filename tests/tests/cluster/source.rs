@@ -151,6 +151,61 @@ async fn a_missing_definition_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn policies_hold_when_their_definition_is_deleted() {
+    const POLICIES: &str = "portwright.dev/v1alpha1/nodepolicies";
+    let mut followed = Followed::start().await;
+    policy(&followed.api, "p", zone_a(1));
+    let before = followed.priority("p", 1).await;
+    followed.api.remove_definition(POLICIES);
+    let wish = followed.until("trouble", |wish| wish.trouble.is_some()).await;
+    assert_eq!((&wish.policies, wish.synced), (&before.policies, true));
+    let why = wish.trouble.unwrap();
+    assert!(
+        why.contains("their definition is not installed") && why.contains("last good policies hold"),
+        "{why}"
+    );
+    // Several attempts later, with the watch ended too, and for another reason.
+    followed.api.disconnect();
+    let asked = followed.api.requests("nodepolicies").len();
+    while followed.api.requests("nodepolicies").len() < asked + 6 {
+        followed.api.wait_request().await;
+    }
+    assert_eq!(followed.wish.borrow().policies, before.policies);
+    followed.api.refuse("GET", "/nodepolicies", 403);
+    let asked = followed.api.requests("nodepolicies").len();
+    while followed.api.requests("nodepolicies").len() < asked + 4 {
+        followed.api.wait_request().await;
+    }
+    let wish = followed.wish.borrow().clone();
+    assert!(wish.trouble.is_some() && wish.policies == before.policies, "{wish:?}");
+    // The definition is back and the policy with it, as another object.
+    followed.api.refuse_nothing();
+    policy(&followed.api, "p", zone_a(2));
+    followed.api.restore_definition(POLICIES);
+    let wish = followed.priority("p", 2).await;
+    assert_ne!(wish.policies["p"].uid, before.policies["p"].uid);
+    followed.until("no trouble", |wish| wish.trouble.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_comes_back_at_once_was_never_gone() {
+    let mut followed = Followed::start().await;
+    policy(&followed.api, "p", zone_a(1));
+    policy(&followed.api, "q", zone_a(1));
+    let mut before = followed.until("both", |wish| wish.policies.len() == 2).await;
+    followed.wish.mark_unchanged();
+    followed.api.delete(&policy_path("p"));
+    followed.api.delete(&policy_path("q"));
+    policy(&followed.api, "p", zone_a(1));
+    // What is deleted goes, and what is made anew was there all the time.
+    while before.policies.contains_key("q") {
+        followed.wish.changed().await.unwrap();
+        before = followed.wish.borrow_and_update().clone();
+        assert!(before.policies.contains_key("p"), "{before:?}");
+    }
+}
+
+#[tokio::test]
 async fn pods_are_followed_only_where_a_policy_asks_for_them() {
     let mut followed = Followed::start().await;
     pod(&followed.api, "mine", NODE, json!({"app": "shop"}));

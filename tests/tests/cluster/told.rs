@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::rig::{NODE, NODE_PATH, connection_of, node, pauses};
+use crate::rig::{NODE, NODE_PATH, connection_of, node, patience};
 
 pub const STATE_PATH: &str = "/apis/portwright.dev/v1alpha1/nodestates/worker-1";
 
@@ -60,7 +60,7 @@ impl Told {
         let connection = connection_of(api, name).await;
         let (facts, stop) = (watch::Sender::<Arc<Facts>>::default(), CancellationToken::new());
         let said = Arc::new(Mutex::new(Said::default()));
-        let following = follow(&connection, pauses(), &stop);
+        let following = follow(&connection, patience(), &stop);
         let (content, resources) = (Arc::clone(&said), Arc::clone(&said));
         let telling = Telling {
             content: Arc::new(move |_| content.lock().unwrap().content.clone()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portwright::daemon::cluster::client::{NodeName, connect_with};
 use portwright::daemon::cluster::pace::Growing;
+use portwright::daemon::cluster::source::Patience;
 use portwright::daemon::cluster::state::Pace;
 use portwright::daemon::kube::Cluster;
 use portwright::daemon::turn;
@@ -50,7 +51,8 @@ pub async fn agent(api: &ApiServer, machine: &Machine, folder: &Path, watcher: O
     let connection = connect_with(config, NodeName::new("worker-1").unwrap()).await.unwrap();
     let pauses = Growing::new(Duration::from_millis(50), Duration::from_millis(500));
     let pace = Pace { period: Duration::from_millis(100), ..Pace::default() };
-    let cluster = Cluster::new(connection, pauses, pace, None, &stop);
+    let cluster =
+        Cluster::new(connection, Patience { pauses, doubt: Duration::from_millis(200) }, pace, None, &stop);
     let settings = turn::Settings { spread: Duration::from_millis(50), ..turn::Settings::default() };
     let turn = Some(cluster.turns("portwright", settings));
     let start = Start {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use portwright::daemon::cluster::client::{NodeName, connect_with};
 use portwright::daemon::cluster::pace::Growing;
+use portwright::daemon::cluster::source::Patience;
 use portwright::daemon::cluster::state::Pace;
 use portwright::daemon::kube::Cluster;
 use portwright::daemon::turn::{self, Settings};
@@ -111,7 +112,8 @@ impl Worker {
         let connection = connect_with(config, NodeName::new(&self.name).unwrap()).await.unwrap();
         let client = connection.client.clone();
         let pauses = Growing::new(Duration::from_millis(50), Duration::from_millis(500));
-        let cluster = Cluster::new(connection, pauses, Pace::default(), None, &stop);
+        let patience = Patience { pauses, ..Patience::default() };
+        let cluster = Cluster::new(connection, patience, Pace::default(), None, &stop);
         let (handle, task) =
             turn::prepare(client, &self.name, NAMESPACE, settings(), CancellationToken::new());
         let start = Start {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use portwright::daemon::turn::{Turn, lease_name};
 use portwright::daemon::wish::MaxUnavailable;
 use portwright_tests::apiserver::{ApiServer, Mood};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::rig::{Gauge, LEASES, Node, Wire, holders, most_held, place, places, settings, taken};
@@ -104,6 +105,51 @@ async fn a_place_whose_holder_crashed_is_taken_when_it_expires() {
     assert!(taken > end, "taken {:?} before the fence", end - taken);
     let lease = server.get(&format!("{LEASES}/{}", lease_name("workers", 0))).unwrap();
     assert_eq!(lease["spec"]["leaseTransitions"], 1);
+}
+
+#[tokio::test]
+async fn a_lease_without_labels_is_a_place_that_its_holder_has() {
+    let server = ApiServer::start().await;
+    let path = format!("{LEASES}/{}", lease_name("workers", 0));
+    let held = |by: &str, round: u32| json!({"kind": "Lease", "spec": {"holderIdentity": by, "leaseDurationSeconds": 2, "leaseTransitions": round}});
+    server.put(&path, held("somebody", 0));
+    let mut node = Node::start(&server, "n1");
+    node.ask(place(1));
+    assert!(node.waiting("are taken").await.contains("by somebody"));
+    // It is renewed for longer than a Lease lasts, and what is said of it stays the same.
+    node.handle.turn.mark_unchanged();
+    let tries = || server.requests("/leases").iter().filter(|(method, _)| method == "POST").count();
+    let before = tries();
+    for round in 1..8 {
+        tokio::time::sleep(settings().lease / 4).await;
+        server.put(&path, held("somebody", round));
+    }
+    assert!(!node.handle.turn.has_changed().unwrap(), "{:?}", node.handle.turn.borrow());
+    assert_eq!(tries(), before, "it is not asked for again and again");
+    // The other place is taken at once.
+    let mut other = Node::start(&server, "n2");
+    other.ask(place(2));
+    other.granted().await;
+    other.done();
+    // It is gone: the place is free.
+    server.delete(&path);
+    node.granted().await;
+}
+
+#[tokio::test]
+async fn a_lease_without_labels_that_nobody_renews_is_taken_over() {
+    let server = ApiServer::start().await;
+    let path = format!("{LEASES}/{}", lease_name("workers", 0));
+    server.put(
+        &path,
+        json!({"kind": "Lease", "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 2}}),
+    );
+    let mut node = Node::start(&server, "n1");
+    node.ask(place(1));
+    node.granted().await;
+    let lease = server.get(&path).unwrap();
+    assert_eq!(lease["spec"]["holderIdentity"], "n1");
+    assert!(lease["metadata"]["labels"].get("portwright.dev/pool").is_some(), "{lease}");
 }
 
 #[tokio::test]

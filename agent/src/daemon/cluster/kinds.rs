@@ -20,6 +20,11 @@ pub fn policies(client: &Client) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &resource(OURS, "NodePolicy", "nodepolicies"))
 }
 
+/// NodePolicies without what they say.
+pub fn policy_metadata(client: &Client) -> Api<PartialObjectMeta<DynamicObject>> {
+    Api::all_with(client.clone(), &resource(OURS, "NodePolicy", "nodepolicies"))
+}
+
 /// NodeStates.
 pub fn states(client: &Client) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &resource(OURS, "NodeState", "nodestates"))

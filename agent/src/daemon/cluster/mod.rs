@@ -5,6 +5,7 @@
 
 pub mod advertise;
 pub mod ask;
+mod believed;
 pub mod census;
 pub mod client;
 pub mod contribution;

@@ -1,20 +1,23 @@
 //! What is wanted, as the API server says it: the NodePolicies that select the own Node, the Node itself, and its pods
 //! where a policy asks for them. What was known stays in force while the API server is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use kube::api::{Api, DynamicObject, PartialObjectMeta};
+use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use portwright_core::drive::chain;
 use portwright_core::ovs::Pod;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
+use super::ask::{AskError, ask};
+use super::believed::Believed;
 use super::census::Policies;
 use super::client::Connection;
 use super::kinds;
@@ -29,11 +32,32 @@ const CALM: Duration = Duration::from_secs(120);
 
 type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<watcher::Event<K>>> + Send>>;
 
+/// A list of policies that was asked for at a time: their names.
+type Listing = Pin<Box<dyn Future<Output = (Instant, Result<BTreeSet<String>, AskError>)> + Send>>;
+
+/// How long to wait for what; tests shorten it.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Between attempts.
+    pub pauses: Growing,
+    /// From when a policy disappears until a list may confirm that it is gone. When the definition of policies is deleted, the
+    /// API server answers lists for a moment with none.
+    pub doubt: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { pauses: Growing::default(), doubt: Duration::from_secs(10) }
+    }
+}
+
 /// Follows the cluster.
 pub struct Source {
     connection: Connection,
     pauses: Growing,
     policies: Store<Followed>,
+    /// Those in force: what is shown, and what is not yet known to be gone.
+    believed: Believed,
     nodes: Store<NodeView>,
     /// The Node as it was seen last, also after it was deleted.
     node: Option<Arc<NodeView>>,
@@ -55,12 +79,13 @@ pub struct Outputs {
 }
 
 impl Source {
-    /// A source that knows nothing yet. `pauses` lie between attempts.
-    pub fn new(connection: Connection, pauses: Growing) -> Source {
+    /// A source that knows nothing yet.
+    pub fn new(connection: Connection, patience: Patience) -> Source {
         Source {
             connection,
-            pauses,
+            pauses: patience.pauses,
             policies: Store::default(),
+            believed: Believed::new(patience.doubt, patience.pauses),
             nodes: Store::default(),
             node: None,
             pods: Store::default(),
@@ -78,7 +103,9 @@ impl Source {
         let only = watcher::Config::default().fields(&format!("metadata.name={node}"));
         let mut nodes = self.follow(kinds::nodes(&client), only);
         let mut pods: Option<Events<PartialObjectMeta<DynamicObject>>> = None;
+        let mut listing: Option<Listing> = None;
         loop {
+            let ask_at = self.believed.ask_at().filter(|_| listing.is_none());
             let changed = tokio::select! {
                 Some(event) = policies.next() => taken(event, "nodepolicies", |event| {
                     self.policies.take(event, |object| (name_of(&object), Followed::read(object)))
@@ -87,6 +114,14 @@ impl Source {
                     self.nodes.take(event, |object| (name_of(&object), NodeView::read(&object)))
                 }),
                 Some(event) = next(&mut pods) => taken(event, "pods", |event| self.pods.take(event, pod)),
+                () = until(ask_at) => {
+                    listing = Some(Box::pin(names(kinds::policy_metadata(&client))));
+                    false
+                }
+                (asked, answer) = listed(&mut listing) => {
+                    listing = None;
+                    self.confirm(asked, answer)
+                }
                 Ok(()) = health.changed() => true,
                 () = outputs.wish.closed() => return,
             };
@@ -112,8 +147,23 @@ impl Source {
         Box::pin(watcher(api, only).backoff(ResetTimerBackoff::new(self.pauses, CALM)))
     }
 
+    /// Takes in a list that was asked for because policies have disappeared.
+    fn confirm(&mut self, asked: Instant, answer: Result<BTreeSet<String>, AskError>) -> bool {
+        match answer {
+            Ok(listed) => self.believed.confirm(&listed, asked, Instant::now()),
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "policies that have disappeared hold");
+                self.believed.postpone(Instant::now());
+                false
+            }
+        }
+    }
+
     /// Draws the conclusions from what is known.
     fn settle(&mut self) {
+        if self.policies.synced {
+            self.believed.see(&self.policies.known, Instant::now());
+        }
         if let Some(node) = self.nodes.known.get(self.connection.node.as_str())
             && self.node.as_deref() != Some(node)
         {
@@ -128,8 +178,8 @@ impl Source {
 
     fn selected(&self) -> impl Iterator<Item = (&String, &Followed)> {
         let labels = self.node.as_ref().map(|node| &node.labels);
-        self.policies
-            .known
+        self.believed
+            .policies
             .iter()
             .filter(move |(_, policy)| labels.is_some_and(|labels| policy.selects(labels)))
     }
@@ -191,7 +241,12 @@ impl Source {
         let mut parts: Vec<String> = failing
             .map(|(path, why)| {
                 let resource = path.rsplit('/').next().unwrap_or_default();
-                format!("the API server cannot be asked for {resource}: {why}")
+                let hint = if resource == "nodepolicies" && why.contains("404") {
+                    "; their definition is not installed, apply deploy/crds; the last good policies hold"
+                } else {
+                    ""
+                };
+                format!("the API server cannot be asked for {resource}: {why}{hint}")
             })
             .collect();
         if self.nodes.synced && !self.nodes.known.contains_key(self.connection.node.as_str()) {
@@ -201,6 +256,29 @@ impl Source {
             ));
         }
         Some(parts.join("; ")).filter(|text| !text.is_empty())
+    }
+}
+
+/// Waits until a time, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The names of all policies, as the API server has them now.
+async fn names(api: Api<PartialObjectMeta<DynamicObject>>) -> (Instant, Result<BTreeSet<String>, AskError>) {
+    let asked = Instant::now();
+    let answer = ask("list nodepolicies", api.list_metadata(&ListParams::default())).await;
+    (asked, answer.map(|list| list.items.into_iter().filter_map(|one| one.metadata.name).collect()))
+}
+
+/// The answer to a list, if there was a question.
+async fn listed(listing: &mut Option<Listing>) -> (Instant, Result<BTreeSet<String>, AskError>) {
+    match listing {
+        Some(listing) => listing.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,8 +11,7 @@ use super::client::Connection;
 use super::events;
 use super::labels::{self, Prefix};
 use super::node::NodeView;
-use super::pace::Growing;
-use super::source::{Outputs, Source};
+use super::source::{Outputs, Patience, Source};
 use super::state::{Content, Pace, Publisher};
 use crate::daemon::facts::Facts;
 use crate::daemon::wish::Wish;
@@ -40,12 +39,12 @@ pub struct Telling {
     pub pace: Pace,
 }
 
-/// Follows the cluster until told to stop. `pauses` lie between attempts.
-pub fn follow(connection: &Connection, pauses: Growing, stop: &CancellationToken) -> Following {
+/// Follows the cluster until told to stop.
+pub fn follow(connection: &Connection, patience: Patience, stop: &CancellationToken) -> Following {
     let (wish, wishes) = watch::channel(Wish::default());
     let (node, nodes) = watch::channel(None);
     let (policies, all) = watch::channel(Policies::default());
-    let source = Source::new(connection.clone(), pauses).run(Outputs { wish, node, policies });
+    let source = Source::new(connection.clone(), patience).run(Outputs { wish, node, policies });
     spawn(source, stop);
     Following { wish: wishes, node: nodes, policies: all }
 }

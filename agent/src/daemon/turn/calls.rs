@@ -188,8 +188,7 @@ impl Calls {
             Err(error) if error.code() == Some(409) => {}
             Err(error) => return Err(error),
         }
-        let (api, name) = (self.leases(), lease_name(policy, held.slot));
-        let found = self.ask("read", || self.lease_text(policy, held.slot), api.get_opt(&name)).await?;
+        let found = self.read_lease(policy, held.slot).await?;
         let Some(seen) = found.map(|lease| Seen::read(&lease, Instant::now())) else {
             return Ok(Renewal::Lost);
         };
@@ -198,6 +197,16 @@ impl Calls {
         }
         let fresh = Held { uid: seen.uid, version: seen.version, confirmed: Instant::now(), ..held.clone() };
         self.write("renew", policy, fresh).await.map(Renewal::Confirmed)
+    }
+
+    /// The Lease of a slot, whoever made it; none if there is none.
+    pub(super) async fn read_lease(
+        &self,
+        policy: &str,
+        slot: u32,
+    ) -> Result<Option<DynamicObject>, TurnError> {
+        let (api, name) = (self.leases(), lease_name(policy, slot));
+        self.ask("read", || self.lease_text(policy, slot), api.get_opt(&name)).await
     }
 
     /// Deletes a Lease if it is as it was when we wrote it last.
@@ -271,6 +280,12 @@ impl Held {
             ..self
         }
     }
+}
+
+/// Whether a Lease has the label that a policy's Leases are listed by.
+pub(super) fn is_listed(lease: &DynamicObject, policy: &str) -> bool {
+    let labels = lease.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(POOL_LABEL)).is_some_and(|label| *label == mark(policy))
 }
 
 /// The time of day, for people who look at a Lease, and so that each renewal differs from the one before.

@@ -5,7 +5,7 @@
 //! there is judged as Kubernetes' own leader election does: a Lease that has not changed for its duration by the observer's
 //! own monotonic clock has expired. The times that stand in a Lease are for people; nothing compares them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kube::api::DynamicObject;
@@ -91,6 +91,8 @@ pub(super) struct Pool {
     leases: BTreeMap<u32, Seen>,
     /// What a list has brought so far; it takes the place of `leases` when it is complete.
     coming: Option<BTreeMap<u32, Seen>>,
+    /// Slots whose Lease somebody made without our labels: no list of ours shows it.
+    strangers: BTreeSet<u32>,
 }
 
 /// What to do for a place.
@@ -109,7 +111,13 @@ pub(super) enum Choice<'a> {
 impl Pool {
     /// An unknown pool.
     pub(super) fn new(policy: &str, duration: Duration) -> Pool {
-        Pool { prefix: prefix(policy), duration, leases: BTreeMap::new(), coming: None }
+        Pool {
+            prefix: prefix(policy),
+            duration,
+            leases: BTreeMap::new(),
+            coming: None,
+            strangers: BTreeSet::new(),
+        }
     }
 
     /// A list begins.
@@ -120,8 +128,31 @@ impl Pool {
     /// A list is complete.
     pub(super) fn complete(&mut self) {
         if let Some(leases) = self.coming.take() {
-            self.leases = leases;
+            self.strangers.retain(|slot| !leases.contains_key(slot));
+            let known = std::mem::replace(&mut self.leases, leases);
+            self.leases.extend(known.into_iter().filter(|(slot, _)| self.strangers.contains(slot)));
         }
+    }
+
+    /// A slot's Lease without our labels was read, or it was found gone.
+    pub(super) fn stranger(&mut self, slot: u32, lease: Option<&DynamicObject>, now: Instant) {
+        let Some(lease) = lease else {
+            if self.strangers.remove(&slot) {
+                self.leases.remove(&slot);
+            }
+            return;
+        };
+        let mut seen = Seen::read(lease, now);
+        if let Some(old) = self.leases.get(&slot).filter(|old| old.version == seen.version) {
+            seen.since = old.since;
+        }
+        self.strangers.insert(slot);
+        self.leases.insert(slot, seen);
+    }
+
+    /// Slots with a Lease that no list of ours shows.
+    pub(super) fn strangers(&self) -> Vec<u32> {
+        self.strangers.iter().copied().collect()
     }
 
     /// A Lease was seen, in a list or by itself.
@@ -137,6 +168,7 @@ impl Pool {
     /// A Lease was deleted.
     pub(super) fn forget(&mut self, lease: &DynamicObject) {
         if let Some(slot) = self.slot(lease) {
+            self.strangers.remove(&slot);
             self.leases.remove(&slot);
         }
     }
@@ -301,6 +333,22 @@ mod tests {
         pool.begin();
         pool.complete();
         assert_eq!(chosen(&pool, "me", 1, now), Some(0), "the complete list was empty");
+    }
+
+    #[test]
+    fn a_lease_that_no_list_shows_is_a_place_that_somebody_has() {
+        let start = Instant::now();
+        let mut pool = Pool::new("p", MINUTE);
+        pool.stranger(0, Some(&lease(0, "other", "1")), start);
+        assert_eq!(chosen(&pool, "me", 1, start), None);
+        pool.begin();
+        pool.complete();
+        assert_eq!(chosen(&pool, "me", 1, start), None, "a list without it says nothing");
+        pool.stranger(0, Some(&lease(0, "other", "1")), start + MINUTE / 2);
+        assert!(matches!(pool.choose("me", 1, start + MINUTE), Choice::Expired(0, _)), "it is not renewed");
+        pool.stranger(0, None, start + MINUTE);
+        assert_eq!(chosen(&pool, "me", 1, start + MINUTE), Some(0));
+        assert!(pool.strangers().is_empty());
     }
 
     #[test]

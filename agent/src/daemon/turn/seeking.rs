@@ -4,11 +4,11 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use tokio::time::Instant;
 
-use super::calls::Held;
+use super::calls::{Held, POOL_LABEL, is_listed};
 use super::error::TurnError;
 use super::evict::{Evictions, Next, Pace};
 use super::node::NodeView;
-use super::pool::{Choice, Pool, lease_name};
+use super::pool::{Choice, Pool, lease_name, mark};
 use super::serving::{Basis, Due, Place, Serving};
 use super::{lot, streams};
 
@@ -25,6 +25,8 @@ pub(super) struct Seeking {
     try_at: Option<Instant>,
     /// When a pool that is not followed is listed again.
     list_at: Option<Instant>,
+    /// When Leases that no list shows are read again.
+    look_at: Option<Instant>,
 }
 
 impl Seeking {
@@ -134,7 +136,14 @@ impl Serving<'_> {
         if self.seeking.as_ref().is_none_or(|seeking| seeking.policy != policy) {
             let pool = Pool::new(policy, self.settings.lease);
             let policy = policy.to_owned();
-            self.seeking = Some(Seeking { policy, pool, synced: false, try_at: None, list_at: Some(now) });
+            self.seeking = Some(Seeking {
+                policy,
+                pool,
+                synced: false,
+                try_at: None,
+                list_at: Some(now),
+                look_at: None,
+            });
             self.streams.leases = None;
         }
         let Some(seeking) = &mut self.seeking else { return Ok(Err(String::new())) };
@@ -150,6 +159,7 @@ impl Serving<'_> {
         if !seeking.synced {
             return Ok(Err(format!("the places of policy {policy} are being read")));
         }
+        self.look_at_strangers(policy, due).await?;
         self.tidy_pool(policy, places).await?;
         let Some(seeking) = &mut self.seeking else { return Ok(Err(String::new())) };
         let act = match seeking.pool.choose(&self.calls.node, places, now) {
@@ -176,6 +186,10 @@ impl Serving<'_> {
                     None => self.calls.create(policy, slot).await,
                     Some(seen) => self.calls.take(policy, slot, seen).await,
                 };
+                let made = seen.is_none();
+                if made && held.as_ref().is_err_and(|error| error.code() == Some(409)) {
+                    return self.taken_unseen(policy, slot, due).await.map(Err);
+                }
                 if held.is_err() {
                     // It is not as we have seen it, or it is not known what it is: look again, from the beginning.
                     self.stop_seeking();
@@ -199,6 +213,51 @@ impl Serving<'_> {
                 Ok(Err(format!("all {places} places of policy {policy} are taken, by {holders}")))
             }
         }
+    }
+
+    /// There is a Lease in a slot that seemed free: one that the watch will show, or one without our labels. Either way it
+    /// is a place that somebody has.
+    async fn taken_unseen(&mut self, policy: &str, slot: u32, due: &mut Due) -> Result<String, TurnError> {
+        let now = Instant::now();
+        let found = self.calls.read_lease(policy, slot).await?;
+        let stranger = found.filter(|lease| !is_listed(lease, policy));
+        let (Some(lease), Some(seeking)) = (stranger, &mut self.seeking) else {
+            // It is gone again, or a new list shows it.
+            self.stop_seeking();
+            due.at(now);
+            return Ok(format!("the places of policy {policy} are being read"));
+        };
+        let (name, label, mark) = (lease_name(policy, slot), POOL_LABEL, mark(policy));
+        tracing::warn!(policy, lease = name, "a Lease without the label {label}={mark} takes a place");
+        seeking.pool.stranger(slot, Some(&lease), now);
+        seeking.look_at = Some(now + self.settings.list);
+        // The other slots may be free.
+        due.at(now);
+        Ok(format!("place {slot} of policy {policy} is taken; the others are looked at"))
+    }
+
+    /// Reads Leases that no list shows again, when it is time.
+    async fn look_at_strangers(&mut self, policy: &str, due: &mut Due) -> Result<(), TurnError> {
+        let now = Instant::now();
+        let Some(seeking) = &mut self.seeking else { return Ok(()) };
+        let strangers = seeking.pool.strangers();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        if let Some(at) = seeking.look_at.filter(|at| *at > now) {
+            due.at(at);
+            return Ok(());
+        }
+        let next = now + self.settings.list;
+        seeking.look_at = Some(next);
+        due.at(next);
+        for slot in strangers {
+            let found = self.calls.read_lease(policy, slot).await?;
+            if let Some(seeking) = &mut self.seeking {
+                seeking.pool.stranger(slot, found.as_ref(), Instant::now());
+            }
+        }
+        Ok(())
     }
 
     /// Removes what crashed holders have left in places that there are no more.
