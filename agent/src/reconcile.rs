@@ -75,7 +75,10 @@ impl<N: Hands> Reconciler<N> {
         self.round.prepare(&heard.causes);
         let mut trouble = self.round.look(sight, &heard.causes).await.err();
         if trouble.is_none() {
-            self.round.think();
+            // Half-way through a plan nothing is to be learned about what is wanted; only the pools are kept true.
+            if sight != Sight::Beside {
+                self.round.think();
+            }
             trouble = self.round.publish().await.err();
         }
         if trouble.is_none() && self.running.is_none() && self.round.has_work() {

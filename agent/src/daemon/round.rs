@@ -89,6 +89,8 @@ pub struct State {
     acting: bool,
     /// A run or a start was not verified yet.
     unverified: bool,
+    /// Steps are being carried out.
+    running: bool,
     /// The cluster was told what is wanted of it at least once.
     decided: bool,
     /// The obstacles that were told last.
@@ -211,12 +213,26 @@ impl<N: Hands> Round<N> {
         let mut pools = assign(&candidates, &specs, &held);
         self.judge(&mut pools);
         self.state.published = Arc::new(pools.clone());
-        self.plugin.publish_without(pools, self.state.thought.withheld.clone()).await;
+        let withheld = self.withheld(&observed);
+        self.plugin.publish_without(pools, withheld).await;
         match &allocations.unknown {
             None => self.plugin.settle(&held),
             Some(why) => tracing::warn!(why, "what pods have is not known; no file of theirs is removed"),
         }
         Ok(())
+    }
+
+    /// What kubelet must not give away: what is not as it should be, and while steps run every VF of a port that they are on,
+    /// also those that they have just made.
+    fn withheld(&self, observed: &Observed) -> BTreeSet<PciAddress> {
+        let mut withheld = self.state.thought.withheld.clone();
+        if self.state.running {
+            let ports: BTreeSet<PciAddress> =
+                self.state.thought.due.steps.iter().filter_map(|step| step.object.pf()).collect();
+            let vfs = observed.pfs.iter().filter(|pf| ports.contains(&pf.address)).flat_map(|pf| &pf.vfs);
+            withheld.extend(vfs.filter(|vf| vf.holders.is_empty()).map(|vf| vf.address));
+        }
+        withheld
     }
 
     /// A VF that cannot be made what the policy wants is not given away.
@@ -251,7 +267,11 @@ impl<N: Hands> Round<N> {
         causes: &BTreeSet<Cause>,
         stop: &CancellationToken,
     ) -> Option<JoinHandle<Vec<StepReport>>> {
-        self.publish().await.ok()?;
+        self.state.running = true;
+        if self.publish().await.is_err() {
+            self.state.running = false;
+            return None;
+        }
         let thought = &self.state.thought;
         tracing::info!(steps = thought.due.steps.len(), "carries out the plan");
         self.state.acting = true;
@@ -272,7 +292,8 @@ impl<N: Hands> Round<N> {
             if wish.borrow().policies != policies {
                 return Some("the policies have changed".to_owned());
             }
-            let needs_turn = guarded.contains(&step.object) && step.disruption != Disruption::None;
+            let is_guarded = guarded.iter().any(|object| object.goes_with(&step.object));
+            let needs_turn = is_guarded && step.disruption != Disruption::None;
             let turn = turn.as_ref().filter(|_| needs_turn)?;
             match &*turn.borrow() {
                 Turn::Granted { until, .. } if !until.expired() => None,
@@ -293,6 +314,7 @@ impl<N: Hands> Round<N> {
         let causes = std::mem::take(&mut state.run_causes);
         state.last_run = Some(Arc::new(Run { at: unix_seconds(), causes, steps: reports }));
         state.unverified = true;
+        state.running = false;
     }
 
     /// Tells what is known now.
