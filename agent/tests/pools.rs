@@ -188,8 +188,11 @@ fn run_says_at_once_what_it_cannot_do() {
     tree.write("good.json", CONFIG);
     let good = tree.path("good.json").display().to_string();
     for (arguments, words) in [
-        (&["run", "--kube"][..], "`run --kube` is not there yet"),
-        (&["run", "--policy", "x.yaml"], "`run --policy` is not there yet"),
+        (&["run", "--kube"][..], "`portwright run --kube` works on the running host only"),
+        (&["run", "--policy", "x.yaml"], "`portwright run --policy` works on the running host only"),
+        (&["run", "--once"], "`portwright run --once` works on the running host only"),
+        (&["run", "--before-kubelet"], "--once"),
+        (&["run", "--kube", "--policy", "x.yaml"], "cannot be used with"),
         (&["run"], "no pools are asked for"),
         (&["run", "--device-plugin-config", "/nowhere.json"], "cannot read `/nowhere.json`"),
         (

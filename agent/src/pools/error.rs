@@ -52,12 +52,6 @@ pub enum PoolsError {
         /// Some that there are.
         there: Vec<String>,
     },
-    /// A part of `run` that does not exist yet.
-    #[error("`run {flag}` is not there yet")]
-    NotThereYet {
-        /// The flag.
-        flag: &'static str,
-    },
     /// The runtime or a socket of ours cannot be had.
     #[error("cannot {what}")]
     System {
@@ -92,9 +86,6 @@ impl PoolsError {
                 "`portwright observe` shows what is on this node".to_owned()
             }
             PoolsError::NoDevice { there, .. } => format!("devices on this node: {}", there.join(", ")),
-            PoolsError::NotThereYet { .. } => {
-                "`apply` carries policies out once; `run --device-plugin-config FILE` serves pools".to_owned()
-            }
             PoolsError::System { .. } => {
                 "check rights, free addresses and the limit of open files".to_owned()
             }

@@ -38,7 +38,12 @@ const THREADS: usize = 2;
 pub fn run(global: &Global, arguments: &RunArgs) -> Result<Exit, CliError> {
     let acts = arguments.kube || !arguments.policy.is_empty() || arguments.once;
     if acts && global.root != Path::new("/") {
-        return Err(CliError::Root { verb: "run --policy", root: global.root.clone() });
+        let verb = match (arguments.kube, arguments.once) {
+            (true, _) => "run --kube",
+            (false, true) => "run --once",
+            (false, false) => "run --policy",
+        };
+        return Err(CliError::Root { verb, root: global.root.clone() });
     }
     if arguments.once {
         return once::run(global, arguments);
