@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ pub struct Agent {
     pub facts: watch::Receiver<Arc<Facts>>,
     /// Wakes it: the simulated kernel makes no events.
     pub wakes: Arc<Wakes>,
+    /// The number of the last wake.
+    asked: AtomicU64,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -153,12 +156,19 @@ impl Agent {
         let task = tokio::spawn(async move {
             base.run(grip, &stopped).await.expect("the agent runs");
         });
-        Agent { facts, wakes, stop, task }
+        Agent { facts, wakes, asked: AtomicU64::new(0), stop, task }
     }
 
     /// Tells it that something has happened on its node.
     pub fn wake(&self) {
-        self.wakes.wake(Cause::Devices);
+        let ticket = self.wakes.wake(Cause::Devices);
+        self.asked.store(ticket, Ordering::SeqCst);
+    }
+
+    /// Whether facts were found after the last [`Agent::wake`]: a round that was under way then does not count.
+    pub fn has_heard(&self) -> impl Fn(&Facts) -> bool + use<> {
+        let asked = self.asked.load(Ordering::SeqCst);
+        move |facts| facts.heard >= asked
     }
 
     /// Waits until it tells what is waited for.

@@ -64,7 +64,8 @@ pub fn settings(folder: &Path, wish: watch::Receiver<Wish>) -> Start<'_> {
 
 /// Waits until all is as wanted, by facts that are newer than these.
 pub async fn in_sync_after(agent: &mut Agent, sequence: u64) {
-    agent.until("in sync", WITHIN, |facts| facts.sequence > sequence && in_sync(facts)).await;
+    let heard = agent.has_heard();
+    agent.until("in sync", WITHIN, |facts| facts.sequence > sequence && heard(facts) && in_sync(facts)).await;
 }
 
 /// The number of the last facts.
