@@ -67,7 +67,10 @@ fn facts(observed: Observed, desired: Desired) -> Facts {
 }
 
 fn told(facts: &Facts) -> NodeStateContent {
-    node_state(facts, None, "worker-1")
+    let content = node_state(facts, None, "worker-1");
+    // kubectl wait compares it with the NodeState's own generation, which grows with every write, and would wait for ever.
+    assert!(content.conditions.iter().all(|condition| condition.observed_generation.is_none()));
+    content
 }
 
 fn lines(content: &NodeStateContent) -> String {

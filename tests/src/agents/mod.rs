@@ -1,6 +1,13 @@
 //! Agents on simulated nodes: the real loop, the real device plugin and a node that only the kernel's rules are imitated of
 //! ([`SimNode`]). Many of them fit into one process.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test's helper fails by panicking and writes its own files"
+)]
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -92,10 +92,9 @@ async fn a_port_that_no_policy_lists_any_more_is_released_once_nobody_uses_it() 
     machine.node().happen(&Event::Freed(vf(1)));
     agent.wake();
     in_sync_after(&mut agent, facts.sequence).await;
-    let node = machine.node();
-    assert_eq!((node.kernel.pfs[&pf(0)].vfs.len(), node.kernel.pfs[&pf(1)].vfs.len()), (0, 4));
-    assert!(node.violations().is_empty());
-    drop(node);
+    let left = [0, 1].map(|number| machine.node().kernel.pfs[&pf(number)].vfs.len());
+    assert_eq!(left, [0, 4]);
+    assert!(machine.node().violations().is_empty());
     agent.stop().await;
 }
 

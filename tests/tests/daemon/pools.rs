@@ -68,14 +68,12 @@ async fn devices_are_shown_after_they_were_verified_and_taken_away_while_they_ar
     on_disk(folder.path(), &id, true);
     let mut client = kubelet.client("portwright.dev/net").await.unwrap();
     client.allocate(request(&id)).await.unwrap();
-    let node = machine.node();
-    let netdev = node.kernel.vf(vf(0)).unwrap().netdev.clone().unwrap();
+    let netdev = machine.node().kernel.vf(vf(0)).unwrap().netdev.clone().unwrap();
     assert!(
         netdev.in_host() && netdev.name != "net1",
         "it was put in order before it was handed out: {netdev:?}"
     );
-    assert!(node.violations().is_empty());
-    drop(node);
+    assert!(machine.node().violations().is_empty());
     agent.stop().await;
     kubelet.stop().await;
 }
