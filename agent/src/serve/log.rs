@@ -13,7 +13,11 @@ use crate::pools::PoolsError;
 /// those names them (`h2=debug`).
 fn ours(filter: &str) -> String {
     match filter.parse::<LevelFilter>() {
-        Ok(level) => format!("{},portwright={level}", level.min(LevelFilter::WARN)),
+        // What happens to each request is said by who made it.
+        Ok(level) => {
+            let others = level.min(LevelFilter::WARN);
+            format!("{others},portwright={level},kube_client=off,kube_runtime=off")
+        }
         Err(_) => filter.to_owned(),
     }
 }
@@ -52,6 +56,9 @@ mod tests {
             let enabled = |target: &str, level: LevelFilter| {
                 level.into_level().is_none_or(|level| targets.would_enable(target, &level))
             };
+            let named = filter.parse::<LevelFilter>().is_err();
+            let errors = enabled("kube_client::client::builder", LevelFilter::ERROR);
+            assert_eq!(errors && filter != "off", named, "{filter}");
             for (target, most) in [("portwright_device_plugin::endpoint", own), ("h2::codec", foreign)] {
                 assert!(enabled(target, most), "{filter}: {target} says less than {most}");
                 let more = match most {

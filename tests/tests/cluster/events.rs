@@ -43,7 +43,7 @@ async fn events_tell_changes_of_conditions_and_nothing_else() {
         quiet(&api).await;
     }
     let note = "0000:3b:00.0: why".to_owned();
-    let expected = [("Warning", "Failed"), ("Warning", "Waiting"), ("Normal", "InSync")];
+    let expected = [("Warning", "Failed"), ("Normal", "Waiting"), ("Normal", "InSync")];
     let expected: Vec<_> =
         expected.map(|(kind, reason)| (kind.to_owned(), reason.to_owned(), note.clone())).into();
     assert_eq!(events(&api), expected);
@@ -82,4 +82,33 @@ async fn events_are_bounded() {
     api.wait_for(STATE_PATH, |state| state["status"]["pfs"].is_array()).await;
     quiet(&api).await;
     assert_eq!(events(&api).len(), 10);
+}
+
+#[tokio::test]
+async fn progress_keeps_no_warning_back() {
+    let api = cluster().await;
+    let told = Told::start(&api).await;
+    let pfs = |reason: &str, also: &str| {
+        let pf = |index| PfState {
+            address: format!("0000:3b:{index:02x}.0"),
+            conditions: vec![condition(
+                "Ready",
+                ConditionStatus::False,
+                if index == 63 { also } else { reason },
+            )],
+            ..PfState::default()
+        };
+        (0..64).map(pf).collect::<Vec<_>>()
+    };
+    told.round(|said| said.content.pfs = pfs("Pending", "Pending"));
+    api.wait_for(STATE_PATH, |state| state["status"]["pfs"].is_array()).await;
+    quiet(&api).await;
+    assert_eq!(events(&api).len(), 10);
+    told.round(|said| said.content.pfs = pfs("Pending", "PfMissing"));
+    api.wait_for(STATE_PATH, |state| state["status"]["pfs"][63]["conditions"][0]["reason"] == "PfMissing")
+        .await;
+    quiet(&api).await;
+    let warnings: Vec<_> = events(&api).into_iter().filter(|(kind, ..)| kind == "Warning").collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings[0].1, "PfMissing");
 }

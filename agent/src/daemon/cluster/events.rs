@@ -19,6 +19,8 @@ use super::kinds::{self, FIELD_MANAGER};
 use super::node::NodeView;
 use super::pace::Bucket;
 use super::state::Written;
+use crate::daemon::state::CONFLICTED;
+use crate::daemon::state::word::Word;
 
 /// So many events at once.
 const BURST: u32 = 10;
@@ -46,12 +48,9 @@ pub struct Change {
 }
 
 impl Change {
-    /// `Normal` for what is as it should be.
+    /// `Normal` for what is as it should be, and for what goes on by itself.
     pub fn severity(&self) -> &'static str {
-        match self.status {
-            ConditionStatus::True => "Normal",
-            ConditionStatus::False | ConditionStatus::Unknown => "Warning",
-        }
+        if is_bad(&self.kind, self.status) && !goes_on(&self.reason) { WARNING } else { "Normal" }
     }
 
     fn note(&self) -> String {
@@ -66,16 +65,34 @@ impl Change {
     }
 }
 
+/// What somebody should look at.
+const WARNING: &str = "Warning";
+
+/// Whether a condition is as it should not be. `Conflicted` is the one that should be false.
+fn is_bad(kind: &str, status: ConditionStatus) -> bool {
+    match status {
+        ConditionStatus::True => kind == CONFLICTED,
+        ConditionStatus::False => kind != CONFLICTED,
+        ConditionStatus::Unknown => true,
+    }
+}
+
+/// Whether what is not yet as it should be comes to that by itself.
+fn goes_on(reason: &str) -> bool {
+    [Word::Pending, Word::Waiting, Word::PlanOnly].iter().any(|word| word.to_string() == reason)
+}
+
 /// What has changed since it was told. What appears and is well needs no event.
 pub fn changes(
     told: &BTreeMap<(String, String), (ConditionStatus, String)>,
     content: &NodeStateContent,
 ) -> Vec<Change> {
-    let differs =
-        |object: &str, condition: &Condition| match told.get(&(object.to_owned(), condition.type_.clone())) {
-            Some((status, reason)) => *status != condition.status || *reason != condition.reason,
-            None => condition.status == ConditionStatus::False,
-        };
+    let differs = |object: &str, condition: &Condition| match told
+        .get(&(object.to_owned(), condition.type_.clone()))
+    {
+        Some((status, reason)) => *status != condition.status || *reason != condition.reason,
+        None => condition.status != ConditionStatus::Unknown && is_bad(&condition.type_, condition.status),
+    };
     let all = content.all_conditions().into_iter();
     all.filter(|(object, condition)| differs(object, condition))
         .map(|(object, condition)| Change {
@@ -93,42 +110,60 @@ fn all(content: &NodeStateContent) -> Told {
     conditions.map(|(object, one)| ((object, one.type_.clone()), (one.status, one.reason.clone()))).collect()
 }
 
+/// How many events may be written. What goes on by itself never keeps a warning back.
+struct Limits {
+    began: Instant,
+    warnings: Bucket,
+    others: Bucket,
+}
+
+impl Limits {
+    fn take(&mut self, change: &Change) -> Result<(), Duration> {
+        let bucket = if change.severity() == WARNING { &mut self.warnings } else { &mut self.others };
+        bucket.take(self.began.elapsed())
+    }
+}
+
 /// Writes events until the NodeState is written no more.
 pub async fn run(
     connection: Connection,
     mut written: watch::Receiver<Option<Arc<Written>>>,
     node: watch::Receiver<Option<Arc<NodeView>>>,
 ) {
-    let began = Instant::now();
-    let mut bucket = Bucket::new(BURST, PERIOD);
+    let bucket = Bucket::new(BURST, PERIOD);
+    let mut limits = Limits { began: Instant::now(), warnings: bucket, others: bucket };
     let mut trouble = Trouble::default();
     let mut told: Option<Told> = None;
     loop {
         let state = written.borrow_and_update().clone();
+        let mut wait: Option<Duration> = None;
         if let Some(state) = state {
             // A state from an earlier life has been told in that life.
             let told = told.get_or_insert_with(|| state.before.as_deref().map(all).unwrap_or_default());
-            let now = all(&state.content);
+            let mut now = all(&state.content);
             told.retain(|key, _| now.contains_key(key));
-            let mut wait = None;
             for change in changes(told, &state.content) {
-                if let Err(pause) = bucket.take(began.elapsed()) {
-                    wait = Some(pause);
-                    break;
+                if let Err(pause) = limits.take(&change) {
+                    // Told when there is room for it, if it is still so.
+                    wait = Some(wait.map_or(pause, |least| least.min(pause)));
+                    now.remove(&(change.object, change.kind));
+                    continue;
                 }
                 let regarding = node.borrow().clone();
                 post(&connection, regarding.as_deref(), &change, &mut trouble).await;
-                told.insert((change.object, change.kind), (change.status, change.reason));
-            }
-            if let Some(pause) = wait {
-                sleep_until(Instant::now() + pause).await;
-                continue;
             }
             // What appeared and is well was not told, but its end will be.
             told.extend(now);
         }
-        if written.changed().await.is_err() {
-            return;
+        let room = async {
+            match wait {
+                Some(pause) => sleep_until(Instant::now() + pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = written.changed() => if changed.is_err() { return },
+            () = room => {}
         }
     }
 }
@@ -165,7 +200,7 @@ fn event(node: &str, uid: Option<&str>, change: &Change, now: Timestamp) -> Json
 #[cfg(test)]
 mod tests {
     use portwright_api::NodeStateContent;
-    use portwright_api::state::{Condition, ConditionStatus, PoolState};
+    use portwright_api::state::{Condition, ConditionStatus, PolicyState, PoolState};
 
     use super::{Change, all, changes};
 
@@ -201,6 +236,51 @@ mod tests {
         let told: Vec<_> = changed.iter().map(|change| (change.object.as_str(), change.severity())).collect();
         assert_eq!(told, [("pool/b", "Normal"), ("pool/c", "Warning"), ("pool/bad", "Warning")]);
         assert!(changes(&all(&now), &now).is_empty());
+    }
+
+    #[test]
+    fn severities() {
+        use ConditionStatus::{False, True, Unknown};
+        let cases = [
+            ("Ready", True, "InSync", "Normal"),
+            ("Ready", False, "Failed", "Warning"),
+            ("Ready", False, "PfMissing", "Warning"),
+            ("Ready", Unknown, "NotObserved", "Warning"),
+            ("Accepted", False, "Invalid", "Warning"),
+            ("Conflicted", False, "Exclusive", "Normal"),
+            ("Conflicted", True, "PolicyConflict", "Warning"),
+            // It goes on by itself.
+            ("Ready", False, "Pending", "Normal"),
+            ("Ready", False, "Waiting", "Normal"),
+            ("Ready", False, "PlanOnly", "Normal"),
+        ];
+        for (kind, status, reason, expected) in cases {
+            let change = Change {
+                object: "o".to_owned(),
+                kind: kind.to_owned(),
+                status,
+                reason: reason.to_owned(),
+                message: String::new(),
+            };
+            assert_eq!(change.severity(), expected, "{kind} {status:?} {reason}");
+        }
+    }
+
+    #[test]
+    fn no_conflict_is_no_news_and_a_conflict_is() {
+        let policy = |status, reason: &str| {
+            let conflicted = Condition {
+                type_: "Conflicted".to_owned(),
+                status,
+                reason: reason.to_owned(),
+                ..Condition::default()
+            };
+            let policy = PolicyState { conditions: vec![conflicted], ..PolicyState::default() };
+            NodeStateContent { policies: vec![policy], ..NodeStateContent::default() }
+        };
+        let none = Default::default();
+        assert!(changes(&none, &policy(ConditionStatus::False, "Exclusive")).is_empty());
+        assert_eq!(changes(&none, &policy(ConditionStatus::True, "PolicyConflict")).len(), 1);
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Source {
     pods_wanted: bool,
     /// Lists and watches that fail.
     failing: BTreeMap<String, String>,
+    /// Since when what is said of that is something, and in the log.
+    troubled: Option<Instant>,
 }
 
 /// Where the results go.
@@ -91,6 +93,7 @@ impl Source {
             pods: Store::default(),
             pods_wanted: false,
             failing: BTreeMap::new(),
+            troubled: None,
         }
     }
 
@@ -136,6 +139,7 @@ impl Source {
             } else if !self.pods_wanted && pods.take().is_some() {
                 self.pods = Store::default();
             }
+            self.log();
             self.tell(&outputs);
         }
     }
@@ -229,6 +233,23 @@ impl Source {
             pods: self.pods.synced.then(|| self.pods.known.clone()),
             node_addresses: self.node.as_ref().map(|node| node.addresses.clone()).unwrap_or_default(),
             api_servers: self.connection.api_servers.clone(),
+        }
+    }
+
+    /// One line when the cluster fails as a source, and one when it is back.
+    fn log(&mut self) {
+        let node = self.connection.node.as_str();
+        match (self.trouble(), self.troubled) {
+            (Some(trouble), None) => {
+                self.troubled = Some(Instant::now());
+                tracing::warn!(node, trouble, "policies cannot be followed; what is known holds");
+            }
+            (None, Some(since)) => {
+                self.troubled = None;
+                let seconds = since.elapsed().as_secs();
+                tracing::info!(node, seconds, "policies are followed again");
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 

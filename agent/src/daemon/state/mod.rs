@@ -23,6 +23,7 @@ use portwright_core::Object;
 use portwright_core::desired::{Document, Mode};
 use portwright_core::plan::Subject;
 
+pub(super) use self::policy::CONFLICTED;
 use self::rival::Claim;
 use self::room::{Room, number};
 use self::verdict::{Verdict, judge};

@@ -13,7 +13,7 @@ use crate::daemon::facts::PolicyFact;
 /// The document can be used.
 pub(super) const ACCEPTED: &str = "Accepted";
 /// Another policy of the same priority wants the same thing.
-pub(super) const CONFLICTED: &str = "Conflicted";
+pub(in crate::daemon) const CONFLICTED: &str = "Conflicted";
 /// Things that a message names.
 const NAMED: usize = 3;
 

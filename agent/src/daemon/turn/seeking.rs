@@ -202,16 +202,21 @@ impl Serving<'_> {
                     due.at(until);
                 }
                 let holders = seeking.pool.holders(now).join(", ");
-                if places > FOLLOWED && self.streams.leases.is_some() {
-                    self.streams.leases = None;
-                    let factor = places.div_ceil(FOLLOWED).min(10);
-                    let pause = self.settings.list.saturating_mul(factor);
-                    let at = now + pause + lot(pause);
-                    seeking.list_at = Some(at);
-                    due.at(at);
-                }
+                self.list_instead(places, due);
                 Ok(Err(format!("all {places} places of policy {policy} are taken, by {holders}")))
             }
+        }
+    }
+
+    /// A pool with many places is no longer followed once it was seen; it is listed again later.
+    fn list_instead(&mut self, places: u32, due: &mut Due) {
+        let Some(seeking) = self.seeking.as_mut().filter(|_| places > FOLLOWED) else { return };
+        if self.streams.leases.take().is_some() {
+            let factor = places.div_ceil(FOLLOWED).min(10);
+            let pause = self.settings.list.saturating_mul(factor);
+            let at = Instant::now() + pause + lot(pause);
+            seeking.list_at = Some(at);
+            due.at(at);
         }
     }
 
