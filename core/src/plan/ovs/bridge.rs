@@ -1,10 +1,15 @@
 //! One bridge: made, taken over or brought to its wanted settings, in place.
 
+use std::collections::BTreeSet;
+
 use super::bind::Bound;
 use super::uplink::{self, Wanted};
 use super::{Scene, Work, disruption_gate, mirror, port};
 use crate::blocked::Reason;
-use crate::ovs::{Bridge, BridgeWish, Change, MirrorWish, NewBridge, Setting, Target, of_bridge_setting};
+use crate::desired::DisruptionPolicy;
+use crate::ovs::{
+    Bridge, BridgeWish, Change, MirrorWish, NewBridge, Port, Setting, Target, of_bridge_setting,
+};
 use crate::step::Disruption;
 
 /// Plans a bridge with its ports and mirrors.
@@ -262,7 +267,7 @@ fn set_datapath(
         work.findings.obstacle(&target, Reason::ManagementPath, what, ALLOW);
         return;
     }
-    let cuts: std::collections::BTreeSet<String> = bridge.others().map(|port| port.name.clone()).collect();
+    let cuts: BTreeSet<String> = bridge.others().map(|port| port.name.clone()).collect();
     let list: Vec<&str> = cuts.iter().map(String::as_str).collect();
     let what = match list.len() {
         0 => format!("changing the datapath to {wanted} makes the bridge anew"),
@@ -271,8 +276,28 @@ fn set_datapath(
             list.join(", ")
         ),
     };
-    if disruption_gate(scene, bound.document.disruption, &target, &what, &mut work.findings) {
+    let others = not_to_be_cut(scene, bound, bridge);
+    if disruption_gate(scene, bound.document.disruption, &target, &what, &others, &mut work.findings) {
         let change = Change::SetDatapath { from: bridge.datapath.clone(), to: wanted.to_owned(), cuts };
         work.findings.disruptive_change(&target, &bound.document.name, change, Disruption::Bridge);
     }
+}
+
+/// Ports that nobody may cut off without leave: those that the policy does not list, and, unless it says `disruption: Force`,
+/// those by which a VF that somebody holds is connected.
+fn not_to_be_cut<'a>(scene: &Scene<'a>, bound: &Bound<'_, BridgeWish>, bridge: &'a Bridge) -> Vec<&'a str> {
+    let force = bound.document.disruption == DisruptionPolicy::Force;
+    let vfs = || scene.observed().pfs.iter().flat_map(|pf| &pf.vfs);
+    let is_held = |port: &Port| {
+        vfs().filter(|vf| !vf.holders.is_empty()).any(|vf| {
+            let representor = vf.representor.as_ref();
+            representor.is_some_and(|name| port.interfaces.iter().any(|one| one.name == *name))
+        })
+    };
+    let is_listed = |port: &Port| {
+        let here = scene.claims.homes(&port.name).is_some_and(|homes| homes.contains(&bridge.name));
+        here && (bound.wish.adopt || scene.is_ours(port.owner()))
+    };
+    let others = bridge.others().filter(|port| !is_listed(port) || (!force && is_held(port)));
+    others.map(|port| port.name.as_str()).collect()
 }

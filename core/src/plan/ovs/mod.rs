@@ -208,26 +208,29 @@ fn remove_port(scene: &Scene<'_>, bridge: &str, port: &Port, owner: &str, findin
 /// What to do when something on the management path is no longer listed.
 const LEAVE_LISTED: &str = "list it again, or move the node's own traffic to another port first";
 
-/// Lets a disruptive change through, or says what is in the way.
+/// Lets a disruptive change through, or says what is in the way: the policy, or ports of `others` that it would cut off.
 fn disruption_gate(
     scene: &Scene<'_>,
     policy: DisruptionPolicy,
     target: &Target,
     what: &str,
+    others: &[&str],
     findings: &mut Findings,
 ) -> bool {
-    let never = policy == DisruptionPolicy::Never;
-    if !never && scene.desired.allow_disruption {
+    if policy == DisruptionPolicy::Never {
+        let what = format!("{what}, and the policy says `disruption: Never`");
+        let hint = "set `disruption: WhenIdle` for a time in which it may be done";
+        findings.obstacle(target, Reason::NeedsDisruption, what, hint);
+        return false;
+    }
+    if others.is_empty() || scene.desired.allow_disruption {
         return true;
     }
-    let (why, hint) = if never {
-        (
-            "the policy says `disruption: Never`",
-            "set `disruption: WhenIdle` for a time in which it may be done",
-        )
-    } else {
-        ("that was not allowed", "run `portwright apply --allow-disruption` when it may be done")
-    };
-    findings.obstacle(target, Reason::NeedsDisruption, format!("{what}, and {why}"), hint);
+    let what = format!("{what}, and that was not allowed");
+    let hint = format!(
+        "take {} off the bridge first; or run `portwright apply --allow-disruption` when it may be done, with the daemon stopped",
+        others.join(", ")
+    );
+    findings.obstacle(target, Reason::NeedsDisruption, what, hint);
     false
 }
