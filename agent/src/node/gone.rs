@@ -2,7 +2,9 @@
 //! so `apply` keeps it in the state directory; verbs that only look read it there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
 
 use portwright_core::Observed;
 use portwright_core::drive::chain;
@@ -16,6 +18,10 @@ use crate::{input, output};
 const FILE: &str = "ovs-gone.json";
 /// A node has some thousands of ports at most.
 const LARGEST: u64 = 1024 * 1024;
+/// The host's root folder, also as a container sees it that shares the host's processes.
+const HOST: &str = "/proc/1/root";
+/// As many symbolic links does the kernel follow in a path.
+const MOST_LINKS: u32 = 40;
 
 /// Whether what is found is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +89,7 @@ impl Gone {
 /// Whether nothing is left of what was plugged: no netdev of that name, or the pod's network namespace is no more.
 fn is_gone(port: &Port, observed: &Observed) -> bool {
     let netns = port.external_ids.get(OVS_CNI_NETNS_KEY);
-    if netns.is_some_and(|path| path.starts_with('/') && !Path::new(path).exists()) {
+    if netns.is_some_and(|path| is_no_more(Path::new(HOST), Path::new(path))) {
         return true;
     }
     // Without any link nobody has looked.
@@ -92,4 +98,81 @@ fn is_gone(port: &Port, observed: &Observed) -> bool {
     of_system
         && !port.interfaces.is_empty()
         && port.interfaces.iter().all(|interface| missing(&interface.name))
+}
+
+/// Whether a file of the host, whose root folder is `host`, was removed. In a container the host's folders are not ours, so a
+/// file counts as removed only if the folder that it was in is seen.
+fn is_no_more(host: &Path, path: &Path) -> bool {
+    if !path.is_absolute() || path.exists() {
+        return false;
+    }
+    let (Some(folder), Some(name)) = (path.parent().and_then(|folder| below(host, folder)), path.file_name())
+    else {
+        return false;
+    };
+    folder.is_dir()
+        && matches!(folder.join(name).symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
+}
+
+/// Where a path of the host is as we see it; nothing if a part of it is not there. The kernel would follow an absolute link,
+/// such as `/var/run`, from our own root.
+fn below(host: &Path, path: &Path) -> Option<PathBuf> {
+    let reversed = |path: &Path| path.iter().rev().map(OsStr::to_owned).collect::<Vec<_>>();
+    let (mut due, mut found, mut links) = (reversed(path), host.to_owned(), 0);
+    while let Some(part) = due.pop() {
+        match Path::new(&part).components().next() {
+            Some(Component::RootDir | Component::Prefix(_)) => host.clone_into(&mut found),
+            Some(Component::ParentDir) if found != host => {
+                found.pop();
+            }
+            Some(Component::ParentDir | Component::CurDir) | None => {}
+            Some(Component::Normal(part)) => {
+                let next = found.join(part);
+                if next.symlink_metadata().ok()?.is_symlink() {
+                    links += 1;
+                    due.extend(reversed(&next.read_link().ok().filter(|_| links <= MOST_LINKS)?));
+                } else {
+                    found = next;
+                }
+            }
+        }
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_gone_only_where_its_folder_is_seen() {
+        let host = tempfile::tempdir().unwrap();
+        let at = |path: &str| host.path().join(path);
+        std::fs::create_dir_all(at("run/netns")).unwrap();
+        std::fs::create_dir_all(at("var")).unwrap();
+        // As distributions have it; followed from our own root it would lead elsewhere.
+        std::os::unix::fs::symlink("/run", at("var/run")).unwrap();
+        std::os::unix::fs::symlink("../../run/netns", at("var/relative")).unwrap();
+        std::os::unix::fs::symlink("loop", at("var/loop")).unwrap();
+        std::fs::File::create_new(at("run/netns/cni-there")).unwrap();
+        for (path, gone) in [
+            ("/run/netns/cni-there", false),
+            ("/var/run/netns/cni-there", false),
+            ("/var/relative/cni-there", false),
+            ("/run/netns/cni-removed", true),
+            ("/var/run/netns/cni-removed", true),
+            ("/var/../run/netns/cni-removed", true),
+            ("/var/relative/cni-removed", true),
+            ("/run/elsewhere/cni-removed", false),
+            ("/run/netns/cni-there/x", false),
+            ("/var/loop/cni-removed", false),
+            ("run/netns/cni-removed", false),
+            ("", false),
+            ("/", false),
+        ] {
+            assert_eq!(is_no_more(host.path(), Path::new(path)), gone, "{path}");
+        }
+        let hidden = at("a-container-that-sees-nothing-of-the-host");
+        assert!(!is_no_more(&hidden, Path::new("/var/run/netns/cni-removed")));
+    }
 }
