@@ -257,12 +257,9 @@ impl HostNode {
 
     /// Forgets a saved autoprobe value that is back: a crash came between writing and noting it. Kept, it would one day be
     /// put back over what an operator has set since.
-    fn settle_autoprobe(&mut self, pf: &Pf) -> Done {
+    fn settle_autoprobe(&mut self, pf: &Pf) -> Result<(), JournalError> {
         match self.journal.saved_autoprobe(pf.address) {
-            Some(saved) if pf.autoprobe.is(&saved) => {
-                let forgotten = self.journal.autoprobe_restored(pf.address);
-                forgotten.map_err(|source| HostError::Journal { source })
-            }
+            Some(saved) if pf.autoprobe.is(&saved) => self.journal.autoprobe_restored(pf.address),
             Some(_) | None => Ok(()),
         }
     }
@@ -325,7 +322,11 @@ impl Node for HostNode {
         let mut observed = self.look_at_all()?;
         for pf in &mut observed.pfs {
             pf.stuck = self.stuck(pf.address);
-            self.settle_autoprobe(pf)?;
+            if let Err(error) = self.settle_autoprobe(pf) {
+                // The value is as it should be; that it is noted still troubles nobody else.
+                let reason = portwright_core::drive::chain(&error);
+                observed.problems.push(Problem { object: Object::Pci(pf.address), reason });
+            }
         }
         self.seen = observed.clone();
         self.fresh.clear();

@@ -19,7 +19,7 @@ use crate::kernel::{self, FullPipe};
 use crate::node::{Bench, OTHER, PF, address, failure, hold, on_pf, on_vf};
 use crate::tree::TreeBuilder;
 
-pub(crate) const TESTS: [(&str, fn()); 6] = [
+pub(crate) const TESTS: [(&str, fn()); 7] = [
     ("who_holds_a_vf_is_journalled", who_holds_a_vf_is_journalled),
     (
         "autoprobe_is_journalled_before_and_forgotten_when_back",
@@ -31,6 +31,10 @@ pub(crate) const TESTS: [(&str, fn()); 6] = [
     ),
     ("a_killed_agents_write_is_waited_for", a_killed_agents_write_is_waited_for),
     ("an_autoprobe_that_is_back_is_forgotten", an_autoprobe_that_is_back_is_forgotten),
+    (
+        "a_full_state_directory_is_one_pfs_problem_and_not_the_nodes",
+        a_full_state_directory_is_one_pfs_problem_and_not_the_nodes,
+    ),
     ("the_journal_is_part_of_the_observation", the_journal_is_part_of_the_observation),
 ];
 
@@ -126,6 +130,26 @@ fn an_autoprobe_that_is_back_is_forgotten() {
     // An operator's own 0 later is the operator's.
     fs::write(bench.file(PF, "sriov_drivers_autoprobe"), "0\n").unwrap();
     assert_eq!(saved(&mut node), None);
+}
+
+fn a_full_state_directory_is_one_pfs_problem_and_not_the_nodes() {
+    let bench = Bench::new();
+    let mut node = bench.open();
+    node.run(&on_pf(PF, Change::SetAutoprobe { from: true, to: false })).unwrap();
+    fs::write(bench.file(PF, "sriov_drivers_autoprobe"), "1\n").unwrap();
+    let (journal, aside) = (bench.root().join("state/pf"), bench.root().join("state/aside"));
+    fs::rename(&journal, &aside).unwrap();
+    fs::write(&journal, "in the way").unwrap();
+    let seen = node.observe().unwrap();
+    assert!(seen.pf(address(OTHER)).is_some(), "the node is seen all the same");
+    let told = |problem: &&portwright_core::observed::Problem| {
+        problem.object == portwright_core::Object::Pci(address(PF)) && problem.reason.contains("state/pf")
+    };
+    assert_eq!(seen.problems.iter().filter(told).count(), 1, "{:?}", seen.problems);
+    fs::remove_file(&journal).unwrap();
+    fs::rename(&aside, &journal).unwrap();
+    assert_eq!(node.observe().unwrap().problems.iter().filter(told).count(), 0, "noted now");
+    assert_eq!(node.journal().saved_autoprobe(address(PF)), None);
 }
 
 fn the_journal_is_part_of_the_observation() {
