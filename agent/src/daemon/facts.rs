@@ -95,6 +95,8 @@ pub struct Facts {
     pub waiting: BTreeMap<Object, String>,
     /// Whether steps are being carried out at the moment.
     pub running: bool,
+    /// The ports that these steps are on. What was seen since they began is complete for the pools only.
+    pub acting: BTreeSet<PciAddress>,
     /// The last run of steps that did anything.
     pub last_run: Option<Arc<Run>>,
     /// The pools as they are published.

@@ -40,7 +40,8 @@ impl Gate for LoopGate {
             let mut known = None;
             loop {
                 let ticket = self.wakes.wake(Cause::Allocate);
-                let heard = |facts: &Arc<Facts>| facts.heard >= ticket && !facts.running;
+                // Steps on other ports do not matter to this device.
+                let heard = |facts: &Arc<Facts>| facts.heard >= ticket && !is_worked_on(facts, address);
                 let looked = tokio::time::timeout(deadline.remaining(), facts.wait_for(heard)).await;
                 let looked = looked.map(|looked| looked.map(|facts| obstacle(&facts, address)));
                 let obstacle = match looked {
@@ -62,8 +63,19 @@ impl Gate for LoopGate {
     }
 }
 
+/// Whether steps are being carried out on the function's port, or it is not known which port that is.
+fn is_worked_on(facts: &Facts, address: PciAddress) -> bool {
+    let port = vf_at(facts, address).map_or(address, |vf| vf.pf);
+    let known = facts.observed.pf(port).is_some();
+    facts.running && (facts.acting.contains(&port) || !known)
+}
+
 /// Why a function cannot be handed out, by what was seen after it was asked for.
 fn obstacle(facts: &Facts, address: PciAddress) -> Option<String> {
+    if let Some(trouble) = &facts.trouble {
+        // What is known is older than the question.
+        return Some(trouble.clone());
+    }
     if let Some(vf) = vf_at(facts, address) {
         let held = |used: &Use| matches!(used, Use::Held(_));
         if let Some(used) = uses(&facts.observed, vf).into_iter().find(held) {

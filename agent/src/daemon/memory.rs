@@ -2,6 +2,7 @@
 //! policy each PF followed, and policies that are gone and have left something in Open vSwitch.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,6 +35,12 @@ struct Kept {
     bindings: BTreeMap<PciAddress, String>,
     /// Policies that are gone.
     former: BTreeSet<String>,
+    /// Ports that have followed no policy since theirs has changed.
+    #[serde(default)]
+    loose: BTreeSet<PciAddress>,
+    /// The Node's addresses when they were last known: the management path, while the API server is away.
+    #[serde(default)]
+    node_addresses: BTreeSet<IpAddr>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -115,6 +122,10 @@ impl Memory {
         for (name, policy) in &wish.policies {
             kept.former.remove(name);
             if let Ok(document) = &policy.read {
+                if self.documents.get(name).is_some_and(|known| known != document) {
+                    let theirs = kept.bindings.iter().filter(|(_, policy)| *policy == name);
+                    kept.loose.extend(theirs.map(|(pf, _)| *pf));
+                }
                 let entry = KeptPolicy { text: policy.text.to_string(), generation: policy.generation };
                 kept.policies.insert(name.clone(), entry);
                 self.documents.insert(name.clone(), Arc::clone(document));
@@ -124,6 +135,7 @@ impl Memory {
             followed.limits.insert(name.clone(), (policy.max_unavailable, policy.cordon));
             followed.policies.insert(name.clone(), fact(policy, document.is_some()));
         }
+        kept.node_addresses.clone_from(&wish.node_addresses);
         self.keep(kept);
         followed
     }
@@ -155,6 +167,16 @@ impl Memory {
         self.kept.bindings.clone()
     }
 
+    /// Whether a port is still its policy's: the policy is there and has not changed since the port followed it.
+    pub fn is_bound(&self, pf: PciAddress) -> bool {
+        self.kept.bindings.contains_key(&pf) && !self.kept.loose.contains(&pf)
+    }
+
+    /// The Node's addresses when they were last known.
+    pub fn node_addresses(&self) -> BTreeSet<IpAddr> {
+        self.kept.node_addresses.clone()
+    }
+
     /// Policies that are gone and may have left something in Open vSwitch.
     pub fn former(&self) -> BTreeSet<String> {
         self.kept.former.clone()
@@ -164,9 +186,11 @@ impl Memory {
     pub fn note(&mut self, subjects: &[Subject], observed: &Observed) {
         let mut kept = self.kept.clone();
         kept.bindings.retain(|_, policy| self.documents.contains_key(policy));
+        kept.loose.retain(|pf| kept.bindings.contains_key(pf));
         for subject in subjects.iter().filter(|subject| self.documents.contains_key(&subject.policy)) {
             if let Object::Pci(pf) = subject.object {
                 kept.bindings.insert(pf, subject.policy.clone());
+                kept.loose.remove(&pf);
             }
         }
         if let Some(ovs) = &observed.ovs {

@@ -12,7 +12,7 @@ use portwright_core::fallback::FallBack;
 use portwright_core::observed::Pf;
 use portwright_core::patience::Patience;
 use portwright_core::usage::uses;
-use portwright_core::{Object, Observed, PciAddress, Plan, Profiles, VfRef, plan};
+use portwright_core::{Change, Object, Observed, PciAddress, Plan, Profiles, Step, VfRef, plan};
 use portwright_host::deadline::Stopwatch;
 
 use super::facts::PolicyFact;
@@ -43,6 +43,8 @@ pub struct Thought {
     pub request: Option<Request>,
     /// Steps on these objects need the turn.
     pub guarded: BTreeSet<Object>,
+    /// What the policies said then.
+    pub wished: BTreeMap<String, Option<Arc<Document>>>,
 }
 
 /// What is learned from round to round.
@@ -101,8 +103,9 @@ impl Mind {
             ..Desired::default()
         };
         // Only who has read all policies knows that a port is in none.
-        if wish.synced && wish.trouble.is_none() {
-            desired.release = released(observed, recalled, &desired);
+        let all_read = desired.documents.len() == wish.policies.len();
+        if wish.synced && wish.trouble.is_none() && all_read {
+            desired.release = released(observed, recalled, &desired, &self.memory);
         }
         desired.fall_back = self.fallback.choose(observed, &desired, &self.profiles, &recalled.last_good);
         let mut planned = plan(observed, &desired, &self.profiles);
@@ -110,8 +113,8 @@ impl Mind {
         let (held, mut waiting) = self.patience.hold(planned.clone(), observed, self.clock.elapsed());
         planned.blocked.clone_from(&held.blocked);
         let mut due = permitted(&held, &desired);
-        let withheld = withheld(&planned, observed);
-        let mut thought = Thought { policies, withheld, synced: wish.synced, ..Thought::default() };
+        let wished = wish.documents();
+        let mut thought = Thought { policies, wished, synced: wish.synced, ..Thought::default() };
         if let Some(turn) = turn {
             let needs = needs_turn(&due, observed, &desired);
             // Not for what waits after failures: it would not be done then either.
@@ -130,7 +133,8 @@ impl Mind {
                 }
             }
         }
-        Thought { desired: Arc::new(desired), plan: planned, due, waiting, ..thought }
+        let withheld = withheld(&planned, &due, observed);
+        Thought { desired: Arc::new(desired), plan: planned, due, waiting, withheld, ..thought }
     }
 
     /// Learns from a run. `jitter` is any random number.
@@ -151,18 +155,38 @@ impl Mind {
     }
 }
 
-/// PFs whose VFs we made and that no policy lists any more.
-fn released(observed: &Observed, recalled: &Recalled, desired: &Desired) -> BTreeSet<PciAddress> {
+/// PFs whose VFs we made and that no policy lists any more: because a policy has changed or gone, not because the PF has
+/// another name for a moment.
+fn released(
+    observed: &Observed,
+    recalled: &Recalled,
+    desired: &Desired,
+    memory: &Memory,
+) -> BTreeSet<PciAddress> {
     let listed = |pf: &Pf| {
         desired.documents.iter().flat_map(|document| &document.nics).any(|entry| entry.select.matches(pf))
     };
     let ours = observed.pfs.iter().filter(|pf| recalled.made.contains(&pf.address));
-    ours.filter(|pf| !pf.vfs.is_empty() && !listed(pf)).map(|pf| pf.address).collect()
+    ours.filter(|pf| !pf.vfs.is_empty() && !listed(pf) && !memory.is_bound(pf.address))
+        .map(|pf| pf.address)
+        .collect()
 }
 
-/// VFs that are not as they should be, without those that somebody has: kubelet would count these wrong.
-fn withheld(plan: &Plan, observed: &Observed) -> BTreeSet<PciAddress> {
-    let touched = touched(&plan.steps, observed);
+/// VFs that are not as they should be, and all of a port that is about to be changed; while that change waits, its VFs are as
+/// good as before. Without those that somebody has: kubelet would count these wrong.
+fn withheld(plan: &Plan, due: &Plan, observed: &Observed) -> BTreeSet<PciAddress> {
+    let of_vf = |step: &&Step| matches!(step.object, Object::Vf(_));
+    let remade = |step: &&Step| {
+        let makes = matches!(step.change, Change::SetNumVfs { .. } | Change::SetEswitch { .. });
+        makes && !due.steps.contains(step)
+    };
+    // Steps on VFs that are to be made anew say nothing of the VFs that are there.
+    let waiting: BTreeSet<PciAddress> =
+        plan.steps.iter().filter(remade).filter_map(|step| step.object.pf()).collect();
+    let settles = |step: &&Step| step.object.pf().is_none_or(|pf| !waiting.contains(&pf));
+    let steps = plan.steps.iter().filter(of_vf).filter(settles).chain(&due.steps);
+    let steps: Vec<Step> = steps.cloned().collect();
+    let touched = touched(&steps, observed);
     let vfs = observed.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf.address, vf)));
     let used = vfs.filter(|(_, vf)| touched.contains(&vf.address)).filter(|(pf, vf)| {
         let vf = VfRef { pf: *pf, index: vf.index };

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::facts::{Cause, Facts, Run};
 use super::hands::{Actor, Hands, Recalled};
 use super::mind::{Mind, Thought};
-use super::turn::{self, Request, Turn};
+use super::turn::{self, Turn};
 use super::wish::Wish;
 use crate::apply::carry::verified;
 use crate::apply::stop::Stop;
-use crate::node::eye::Eye;
+use crate::node::eye::{Eye, Look};
 use crate::pools::PoolSource;
 use crate::serve::wake::Heard;
 
@@ -85,12 +85,10 @@ pub struct State {
     published: Arc<Pools>,
     run_causes: BTreeSet<Cause>,
     last_run: Option<Arc<Run>>,
-    /// Steps are being carried out.
-    acting: bool,
     /// A run or a start was not verified yet.
     unverified: bool,
-    /// Steps are being carried out.
-    running: bool,
+    /// Steps are being carried out, perhaps on these ports.
+    acting: Option<BTreeSet<PciAddress>>,
     /// The cluster was told what is wanted of it at least once.
     decided: bool,
     /// The obstacles that were told last.
@@ -124,7 +122,8 @@ impl<N: Hands> Round<N> {
         if causes.contains(&Cause::Asked) {
             self.mind.asked();
         }
-        if let (Some(eye), true) = (&self.eye, causes.contains(&Cause::Timer)) {
+        let by_time = causes.contains(&Cause::Timer) || causes.contains(&Cause::Asked);
+        if let (Some(eye), true) = (&self.eye, by_time) {
             eye.look_again();
         }
     }
@@ -170,8 +169,18 @@ impl<N: Hands> Round<N> {
         let Some(observer) = self.observer.clone() else { return Ok(()) };
         let looked = tokio::task::spawn_blocking(move || observer.observe()).await;
         let mut observed = looked.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
-        observed.ovs.clone_from(&self.state.observed.ovs);
-        self.allocations().give(&mut observed);
+        // What the node's own look adds: the switch, who has which device, and how the cluster knows the node.
+        observed.ovs = match self.eye.as_ref().map(Eye::last) {
+            Some(Look::There { ovs, .. }) => Some(*ovs),
+            Some(Look::Absent | Look::Unreachable { .. }) => None,
+            None => self.state.observed.ovs.clone(),
+        };
+        let mut allocations = (*self.allocations()).clone();
+        allocations.list.extend(self.plugin.context().handed_out());
+        allocations.give(&mut observed);
+        let known = &self.state.observed.management;
+        observed.management.node_addresses.extend(known.node_addresses.iter().copied());
+        observed.management.api_servers.extend(known.api_servers.iter().copied());
         self.state.observed = Arc::new(observed);
         Ok(())
     }
@@ -187,10 +196,7 @@ impl<N: Hands> Round<N> {
         let wish = self.wish.borrow().clone();
         state.thought = self.mind.think(&state.observed, &state.recalled, &wish, turn.as_ref());
         if let Some(handle) = &self.turn {
-            let mut request = state.thought.request.clone();
-            if state.acting {
-                request = Request::while_running(request, handle.request.borrow().as_ref());
-            }
+            let request = state.thought.request.clone();
             let first = !std::mem::replace(&mut state.decided, true);
             handle.request.send_if_modified(|known| {
                 // The first decision is told also if nothing is wanted: a turn that a crash left is given back then.
@@ -212,8 +218,9 @@ impl<N: Hands> Round<N> {
         let held = self.plugin.held(&allocations, |id| there.contains(id));
         let mut pools = assign(&candidates, &specs, &held);
         self.judge(&mut pools);
-        self.state.published = Arc::new(pools.clone());
         let withheld = self.withheld(&observed);
+        withhold(&mut pools, &withheld);
+        self.state.published = Arc::new(pools.clone());
         self.plugin.publish_without(pools, withheld).await;
         match &allocations.unknown {
             None => self.plugin.settle(&held),
@@ -226,9 +233,7 @@ impl<N: Hands> Round<N> {
     /// also those that they have just made.
     fn withheld(&self, observed: &Observed) -> BTreeSet<PciAddress> {
         let mut withheld = self.state.thought.withheld.clone();
-        if self.state.running {
-            let ports: BTreeSet<PciAddress> =
-                self.state.thought.due.steps.iter().filter_map(|step| step.object.pf()).collect();
+        if let Some(ports) = &self.state.acting {
             let vfs = observed.pfs.iter().filter(|pf| ports.contains(&pf.address)).flat_map(|pf| &pf.vfs);
             withheld.extend(vfs.filter(|vf| vf.holders.is_empty()).map(|vf| vf.address));
         }
@@ -267,14 +272,14 @@ impl<N: Hands> Round<N> {
         causes: &BTreeSet<Cause>,
         stop: &CancellationToken,
     ) -> Option<JoinHandle<Vec<StepReport>>> {
-        self.state.running = true;
+        let ports = self.state.thought.due.steps.iter().filter_map(|step| step.object.pf()).collect();
+        self.state.acting = Some(ports);
         if self.publish().await.is_err() {
-            self.state.running = false;
+            self.state.acting = None;
             return None;
         }
         let thought = &self.state.thought;
         tracing::info!(steps = thought.due.steps.len(), "carries out the plan");
-        self.state.acting = true;
         self.state.run_causes.clone_from(causes);
         Some(self.actor.begin(thought.due.clone(), self.stop(stop)))
     }
@@ -282,14 +287,14 @@ impl<N: Hands> Round<N> {
     /// When no further step may begin: the agent stops, another wish has come, or the turn is over.
     fn stop(&self, stop: &CancellationToken) -> Stop {
         let (stop, wish) = (stop.clone(), self.wish.clone());
-        let policies = wish.borrow().policies.clone();
+        let planned_for = self.state.thought.wished.clone();
         let turn = self.turn.as_ref().map(|handle| handle.turn.clone());
         let guarded = self.state.thought.guarded.clone();
         Stop::when(move |step| {
             if stop.is_cancelled() {
                 return Some("the agent is stopping".to_owned());
             }
-            if wish.borrow().policies != policies {
+            if wish.borrow().documents() != planned_for {
                 return Some("the policies have changed".to_owned());
             }
             let is_guarded = guarded.iter().any(|object| object.goes_with(&step.object));
@@ -307,14 +312,13 @@ impl<N: Hands> Round<N> {
     /// A run has ended.
     pub fn ended(&mut self, reports: Vec<StepReport>) {
         let state = &mut self.state;
-        state.acting = false;
+        state.acting = None;
         self.mind.learn(&reports, jitter());
         let failed = reports.iter().filter(|report| matches!(report.outcome, Outcome::Failed { .. })).count();
         tracing::info!(steps = reports.len(), failed, "the run has ended");
         let causes = std::mem::take(&mut state.run_causes);
         state.last_run = Some(Arc::new(Run { at: unix_seconds(), causes, steps: reports }));
         state.unverified = true;
-        state.running = false;
     }
 
     /// Tells what is known now.
@@ -347,6 +351,7 @@ impl<N: Hands> Round<N> {
             plan: thought.plan.clone(),
             waiting: thought.waiting.clone(),
             running,
+            acting: state.acting.clone().unwrap_or_default(),
             last_run: state.last_run.clone(),
             pools: Arc::clone(&state.published),
             unconnected: self.plugin.connections().missing(),
@@ -379,6 +384,15 @@ impl<N: Hands> Round<N> {
             handle.finish().await;
         }
         self.plugin.stop().await;
+    }
+}
+
+/// Marks what kubelet must not give away.
+fn withhold(pools: &mut Pools, withheld: &BTreeSet<PciAddress>) {
+    for device in pools.pools.iter_mut().flat_map(|pool| &mut pool.devices) {
+        if device.candidate.address.is_some_and(|address| withheld.contains(&address)) {
+            device.health = Health::Withheld { why: "it is being put in order".to_owned() };
+        }
     }
 }
 

@@ -120,6 +120,7 @@ impl Base {
         let (root, kubelet) = (self.outfit.root.clone(), self.outfit.kubelet.folder.clone());
         let (context, tell) = (Arc::clone(self.plugin.context()), self.allocations.clone());
         let wish = self.outfit.wish.clone();
+        let remembered = self.outfit.memory.node_addresses();
         Box::new(move |observed| {
             let mut found = allocations::read_blocking(&root, &kubelet);
             let known = found.clone();
@@ -128,6 +129,9 @@ impl Base {
             tell.send_replace(Arc::new(known));
             if let Some(wish) = &wish {
                 let wish = wish.borrow();
+                if !wish.synced {
+                    observed.management.node_addresses.extend(remembered.iter().copied());
+                }
                 observed.management.node_addresses.extend(wish.node_addresses.iter().copied());
                 observed.management.api_servers.extend(wish.api_servers.iter().copied());
             }
@@ -147,7 +151,8 @@ impl Base {
         if outfit.vf_metrics && outfit.root.is_host() {
             registry.register_collector(Box::new(VfMetrics::new(facts.subscribe())));
         }
-        let shown = Shown { registry, connections: plugin.connections(), facts: facts.subscribe() };
+        let shown =
+            Shown { registry, connections: plugin.connections(), facts: facts.subscribe(), follows: acts };
         let address = http::serve(outfit.listen, Arc::new(shown), stop.clone()).await;
         let what = format!("listen on {}", outfit.listen);
         let address = address.map_err(|source| PoolsError::System { what, source })?;

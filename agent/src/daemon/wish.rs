@@ -26,6 +26,14 @@ pub struct Wish {
     pub api_servers: BTreeSet<(IpAddr, u16)>,
 }
 
+impl Wish {
+    /// What each policy says, whatever else is known of it.
+    pub fn documents(&self) -> BTreeMap<String, Option<Arc<Document>>> {
+        let said = |policy: &Policy| policy.read.as_ref().ok().cloned();
+        self.policies.iter().map(|(name, policy)| (name.clone(), said(policy))).collect()
+    }
+}
+
 /// One NodePolicy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {

@@ -36,6 +36,8 @@ pub struct Shown {
     pub connections: Connections,
     /// What the loop tells.
     pub facts: watch::Receiver<Arc<Facts>>,
+    /// Whether policies are followed at all.
+    pub follows: bool,
 }
 
 impl Shown {
@@ -47,6 +49,9 @@ impl Shown {
         }
         if let Some(trouble) = &facts.trouble {
             return Err(trouble.clone());
+        }
+        if self.follows && !facts.synced && facts.policies.is_empty() {
+            return Err("no policy was read yet, and none is remembered".to_owned());
         }
         let unreachable = facts.plan.blocked.iter().find(|blocked| blocked.reason == Reason::OvsUnreachable);
         if let Some(blocked) = unreachable {

@@ -1,12 +1,14 @@
 //! `apply`: plan, show the plan, carry it out, verify once.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use portwright_core::Plan;
 use portwright_core::desired::Desired;
 use portwright_core::drive::{Progress, StepReport, chain};
 use portwright_core::plan::text;
+use portwright_core::{Observed, Plan};
 use portwright_host::child::Launcher;
 use portwright_host::node::HostNode;
 use portwright_host::root::Root;
@@ -28,18 +30,28 @@ pub fn run(global: &Global, arguments: &ApplyArgs) -> Result<Exit, CliError> {
     // What is wrong with files is said before anything of the node is touched.
     let mut desired = input::desired(&input::read_policies(&arguments.policies.files)?)?;
     desired.allow_disruption = arguments.allow_disruption;
-    apply(global, &desired, arguments.timeout)
+    apply(global, &desired, &BTreeSet::new(), arguments.timeout)
 }
 
-/// Plans, shows, applies and verifies once.
-pub(super) fn apply(global: &Global, desired: &Desired, timeout: Option<u64>) -> Result<Exit, CliError> {
+/// Plans, shows, applies and verifies once. `known_as`: addresses that the cluster knows the node by.
+pub(super) fn apply(
+    global: &Global,
+    desired: &Desired,
+    known_as: &BTreeSet<IpAddr>,
+    timeout: Option<u64>,
+) -> Result<Exit, CliError> {
     let profiles = input::profiles(global.profiles.as_deref())?;
     let node =
         HostNode::open(Root::new(&global.root), &global.state_dir, profiles.clone(), Launcher::default());
     let within = timeout.map_or(OVSDB_WITHIN, Duration::from_secs);
     let switch = SwitchPart::new(ovsdb(global), within, &global.state_dir, Keeping::Yes);
     let (node, switch) = (node.map_err(CliError::of_host)?, switch.map_err(CliError::of_ovs)?);
-    let node = WholeNode::new(node, switch, held::supplement(global));
+    let (mut pods, known_as) = (held::supplement(global), known_as.clone());
+    let supplement = Box::new(move |observed: &mut Observed| {
+        pods(observed);
+        observed.management.node_addresses.extend(known_as.iter().copied());
+    });
+    let node = WholeNode::new(node, switch, supplement);
     let node = Hinting::new(node, NodeError::hint);
     let stop = Stop::on_signals(timeout).map_err(|source| CliError::Signals { source })?;
     let mut node = Stoppable::new(node, stop);

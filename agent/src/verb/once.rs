@@ -25,5 +25,5 @@ pub fn run(global: &Global, arguments: &RunArgs) -> Result<Exit, CliError> {
         return Ok(Exit::Ok);
     }
     let desired = Desired { documents, bindings: memory.bindings(), ..Desired::default() };
-    apply(global, &desired, None)
+    apply(global, &desired, &memory.node_addresses(), None)
 }

@@ -141,3 +141,35 @@ async fn a_port_that_cannot_reach_its_new_state_goes_back_to_its_last_good_one()
     assert_eq!(machine.node().kernel.pfs[&pf(0)].vfs.len(), 5);
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_has_another_name_for_a_moment_keeps_its_vfs() {
+    let (machine, folder) = (machine(), tempfile::tempdir().unwrap());
+    let by_name = POLICY.replace("addresses: ['0000:3b:00.0']", "names: [ens0]");
+    let (source, receiver) = source(&by_name);
+    let mut agent = start(&machine, folder.path(), receiver);
+    in_sync_after(&mut agent, 0).await;
+    let rename = |name: &str| {
+        machine.node().kernel.pfs.get_mut(&pf(0)).unwrap().netdev.as_mut().unwrap().name = name.to_owned();
+    };
+    rename("eth0");
+    agent.wake();
+    let heard = agent.has_heard();
+    let missing = |facts: &portwright::daemon::facts::Facts| {
+        heard(facts) && facts.plan.blocked.iter().any(|blocked| blocked.reason == Reason::PfMissing)
+    };
+    let facts = agent.until("the port is missed", WITHIN, missing).await;
+    assert!(facts.plan.steps.is_empty(), "{:?}", facts.plan.steps);
+    rename("ens0");
+    let before = sequence(&agent);
+    agent.wake();
+    in_sync_after(&mut agent, before).await;
+    assert_eq!(machine.node().kernel.pfs[&pf(0)].vfs.len(), 4);
+
+    // A policy that was changed so that it lists the port no more is another matter.
+    source.send_replace(wish(&by_name.replace("names: [ens0]", "names: [ens1]")));
+    let before = sequence(&agent);
+    in_sync_after(&mut agent, before).await;
+    agent.until("it is released", WITHIN, |facts| facts.observed.pfs[0].vfs.is_empty()).await;
+    agent.stop().await;
+}

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use portwright_core::sim::Event;
 use portwright_proto::device_plugin::{AllocateRequest, ContainerAllocateRequest};
+use portwright_tests::agents::wish;
 use portwright_tests::kubelet::{Answer, Kubelet, Pod};
 
 use crate::rig::{POLICY, WITHIN, in_sync_after, machine, pf, sequence, source, start, vf};
@@ -105,6 +106,26 @@ async fn a_device_that_somebody_still_has_is_refused_by_name_and_one_whose_pod_e
         assert!(refused.message().contains(words), "{words}: {}", refused.message());
     }
     assert!(machine.node().violations().is_empty());
+    agent.stop().await;
+    kubelet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_planned_takes_no_device_away() {
+    let (machine, folder) = (machine(), tempfile::tempdir().unwrap());
+    let kubelet = Kubelet::start(&folder.path().join("kubelet"), false).await.unwrap();
+    let (source, receiver) = source(POLICY);
+    let mut agent = start(&machine, folder.path(), receiver);
+    let two =
+        |resource: &portwright_tests::kubelet::Resource| resource.connected && resource.devices.len() == 2;
+    kubelet.wait("portwright.dev/net", WITHIN, two).await.unwrap();
+    in_sync_after(&mut agent, 0).await;
+    let lists = kubelet.resource("portwright.dev/net").unwrap().lists;
+    let planned = POLICY.replace("spec:", "spec:\n  mode: Plan").replace("vfs: 4", "vfs: 6");
+    source.send_replace(wish(&planned));
+    agent.until("the plan is shown", WITHIN, |facts| !facts.plan.steps.is_empty()).await;
+    let resource = kubelet.resource("portwright.dev/net").unwrap();
+    assert_eq!((resource.devices.len(), resource.lists), (2, lists), "resizing is planned and not done");
     agent.stop().await;
     kubelet.stop().await;
 }

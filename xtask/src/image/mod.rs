@@ -36,7 +36,7 @@ pub(crate) struct ImageArgs {
 /// Builds what is missing and writes the image.
 pub(crate) fn run(args: &ImageArgs) -> Result<bool> {
     let binaries = match &args.binaries {
-        Some(dir) => dir.clone(),
+        Some(dir) => in_folder(dir),
         None => {
             sys::say("building static binaries with full optimisation, which takes some minutes");
             bench::release_binaries(&PROGRAMS)?
@@ -61,17 +61,21 @@ pub(crate) fn run(args: &ImageArgs) -> Result<bool> {
     Ok(true)
 }
 
-/// Writes the image made of the programs in `binaries`. What was in `out` before is replaced.
-fn write(binaries: &Path, out: &Path, name: &str) -> Result<Image> {
+/// The programs of a folder.
+fn in_folder(folder: &Path) -> Vec<PathBuf> {
+    PROGRAMS.iter().map(|program| folder.join(program)).collect()
+}
+
+/// Writes the image made of the programs in these files. What was in `out` before is replaced.
+fn write(binaries: &[PathBuf], out: &Path, name: &str) -> Result<Image> {
     let Some((_, tag)) = name.rsplit_once(':').filter(|(_, tag)| !tag.is_empty() && !tag.contains('/'))
     else {
         bail!("{name}: a tag is missing, as in portwright:0.1.0");
     };
     let mut programs = Vec::new();
     let mut architecture = None;
-    for program in PROGRAMS {
-        let path = binaries.join(program);
-        let bytes = sys::read_bytes(&path)?;
+    for (program, path) in PROGRAMS.into_iter().zip(binaries) {
+        let bytes = sys::read_bytes(path)?;
         let found = elf::static_program(&bytes).with_context(|| path.display().to_string())?;
         if architecture.is_some_and(|other| other != found) {
             bail!("{}: is for {found}, the program before it for another machine", path.display());

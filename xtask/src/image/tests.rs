@@ -42,7 +42,7 @@ impl Folder {
     }
 
     fn write(&self) -> Image {
-        write(&self.0, &self.0.join("image"), NAME).unwrap()
+        write(&in_folder(&self.0), &self.0.join("image"), NAME).unwrap()
     }
 
     fn json(&self, path: &str) -> Value {
@@ -147,11 +147,11 @@ fn programs_that_could_not_start_are_refused() {
     ];
     for (bytes, why) in cases {
         sys::write(&folder.0.join("portwright-injector"), &bytes).unwrap();
-        let error = write(&folder.0, &folder.0.join("image"), NAME).unwrap_err();
+        let error = write(&in_folder(&folder.0), &folder.0.join("image"), NAME).unwrap_err();
         assert!(format!("{error:#}").contains(why), "{error:#}");
     }
     sys::remove(&folder.0.join("portwright-injector")).unwrap();
-    let error = write(&folder.0, &folder.0.join("image"), NAME).unwrap_err();
+    let error = write(&in_folder(&folder.0), &folder.0.join("image"), NAME).unwrap_err();
     assert!(format!("{error:#}").contains("portwright-injector"), "{error:#}");
     assert!(!folder.0.join("image").exists(), "nothing is written before everything is known to be good");
 }
@@ -160,6 +160,6 @@ fn programs_that_could_not_start_are_refused() {
 fn a_name_needs_a_tag() {
     let folder = Folder::new("tag");
     for name in ["portwright", "registry:5000/portwright", "portwright:"] {
-        assert!(write(&folder.0, &folder.0.join("image"), name).is_err(), "{name}");
+        assert!(write(&in_folder(&folder.0), &folder.0.join("image"), name).is_err(), "{name}");
     }
 }

@@ -41,7 +41,9 @@ pub struct Telling {
 
 /// Follows the cluster until told to stop.
 pub fn follow(connection: &Connection, patience: Patience, stop: &CancellationToken) -> Following {
-    let (wish, wishes) = watch::channel(Wish::default());
+    // Sessions to the API server are the node's lifeline also before it has answered.
+    let first = Wish { api_servers: connection.api_servers.clone(), ..Wish::default() };
+    let (wish, wishes) = watch::channel(first);
     let (node, nodes) = watch::channel(None);
     let (policies, all) = watch::channel(Policies::default());
     let source = Source::new(connection.clone(), patience).run(Outputs { wish, node, policies });

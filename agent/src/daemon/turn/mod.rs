@@ -191,48 +191,10 @@ impl Handle {
     }
 }
 
-impl Request {
-    /// What is wanted while steps that were begun for `earlier` run: nothing of that is given up before they have ended, even
-    /// if the rest of them would not need a turn by itself. A port whose VFs have just been removed looks like one that
-    /// nobody could miss.
-    pub fn while_running(now: Option<Request>, earlier: Option<&Request>) -> Option<Request> {
-        let Some(earlier) = earlier else { return now };
-        let mut joined = now.unwrap_or_default();
-        joined.cordon |= earlier.cordon;
-        for (policy, places) in &earlier.policies {
-            joined.policies.entry(policy.clone()).or_insert(*places);
-        }
-        Some(joined)
-    }
-}
-
 /// A random span below `limit`, so that nodes do not all do the same thing at the same moment. Not for secrets.
 fn lot(limit: Duration) -> Duration {
     // The standard library seeds every state from the system's random numbers.
     let number = RandomState::new().build_hasher().finish();
     let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(number.checked_rem(millis).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::wish::MaxUnavailable;
-    use super::Request;
-
-    fn request(policies: &[(&str, u32)], cordon: bool) -> Request {
-        let policies =
-            policies.iter().map(|(name, nodes)| ((*name).to_owned(), MaxUnavailable::Nodes(*nodes)));
-        Request { policies: policies.collect(), cordon, ..Request::default() }
-    }
-
-    #[test]
-    fn nothing_is_given_up_while_steps_run() {
-        let begun = request(&[("a", 1), ("b", 1)], true);
-        assert_eq!(Request::while_running(None, Some(&begun)), Some(begun.clone()));
-        let now = request(&[("b", 2), ("c", 1)], false);
-        let joined = request(&[("a", 1), ("b", 2), ("c", 1)], true);
-        assert_eq!(Request::while_running(Some(now.clone()), Some(&begun)), Some(joined));
-        assert_eq!(Request::while_running(Some(now.clone()), None), Some(now));
-        assert_eq!(Request::while_running(None, None), None);
-    }
 }
