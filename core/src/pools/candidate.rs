@@ -141,6 +141,8 @@ impl Maker<'_> {
             netdev: uplink.map(|netdev| netdev.name.clone()),
             numa_node: pf.numa_node,
             has_vfs: !pf.vfs.is_empty(),
+            // An idle VF carries nothing; a PF may, as long as nobody can tell.
+            management: self.management.why_pf(pf.address).map(str::to_owned),
             ..self.function(pf.address, &pf.rdma)
         }
     }
@@ -181,6 +183,7 @@ impl Maker<'_> {
             pf_carrier: own.and_then(|netdev| netdev.carrier),
             netdev: own.map(|netdev| netdev.name.clone()),
             numa_node: device.numa_node,
+            management: self.management.why_pf(device.address).map(str::to_owned),
             ..self.function(device.address, &device.rdma)
         }
     }
@@ -227,6 +230,20 @@ fn encapsulation(link_type: Option<u16>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::pools::selector::DeviceSelector;
+
+    #[test]
+    fn a_pf_is_no_device_while_nobody_can_tell_what_the_node_is_reached_over() {
+        let text = r#"{"pfs": [
+            {"address": "0000:3b:00.0", "vendor": "8086", "device": "1592", "driver": "ice", "totalVfs": 8,
+             "vfs": [{"index": 0, "address": "0000:3b:01.0", "driver": "iavf"}]}]}"#;
+        let observed: Observed = serde_json::from_str(text).unwrap();
+        let unseen = Some("may carry the node's own traffic (no routes)".to_owned());
+        let why = |path: &ManagementPath| -> Vec<Option<String>> {
+            candidates(&observed, path).into_iter().map(|candidate| candidate.management).collect()
+        };
+        assert_eq!(why(&ManagementPath { unseen: unseen.clone(), ..Default::default() }), [unseen, None]);
+        assert_eq!(why(&ManagementPath::default()), [None, None]);
+    }
 
     #[test]
     fn a_vf_has_the_package_of_its_pf() {
