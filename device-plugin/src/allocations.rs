@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use portwright_core::PciAddress;
@@ -18,8 +18,8 @@ use serde::Deserialize;
 
 use crate::kubelet::{self, KubeletError, Paths};
 
-/// How long List may take.
-const LIST_WITHIN: Duration = Duration::from_secs(5);
+/// How long List may take. The look at the node waits for it; a kubelet that is well answers in milliseconds.
+const LIST_WITHIN: Duration = Duration::from_secs(2);
 /// One message per device, on big nodes some ten thousand.
 const LARGEST_LIST: usize = 64 << 20;
 /// 5,000 devices made 215 kB.
@@ -102,6 +102,12 @@ fn by_address(list: &[Allocation]) -> BTreeMap<PciAddress, Vec<&Allocation>> {
 /// Why the checkpoint says nothing.
 #[derive(Debug, thiserror::Error)]
 enum CheckpointError {
+    #[error("cannot look at kubelet's checkpoint {}", path.display())]
+    Metadata {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot read kubelet's checkpoint")]
     Read {
         #[source]
@@ -238,7 +244,11 @@ struct Entry {
 /// Reads the checkpoint; nothing if there is none of this boot.
 fn checkpoint(root: &Root, paths: &Paths) -> Result<Option<Vec<Allocation>>, CheckpointError> {
     let path = paths.checkpoint();
-    let Ok(found) = std::fs::metadata(&path) else { return Ok(None) };
+    let found = match std::fs::metadata(&path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(CheckpointError::Metadata { path, source }),
+    };
     let written = u64::try_from(found.mtime()).unwrap_or_default();
     if boot_time(root).is_some_and(|boot| written < boot) {
         return Ok(None);
