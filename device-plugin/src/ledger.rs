@@ -22,7 +22,7 @@ pub(crate) struct Ledger {
 struct Inner {
     handed_out: BTreeMap<String, (ResourceName, Deadline)>,
     withheld: BTreeSet<PciAddress>,
-    /// Everything that a pod is known to have had since we run: it may still be held by an old process.
+    /// Everything that somebody was seen to have since we run: it may still be held by an old process.
     used_before: BTreeSet<String>,
 }
 
@@ -72,12 +72,12 @@ impl Ledger {
         inner.used_before.retain(|id| exists(id));
     }
 
-    /// Notes what pods have now.
-    pub(crate) fn note_held<'a>(&self, ids: impl Iterator<Item = &'a String>) {
-        self.lock().used_before.extend(ids.cloned());
+    /// Notes what somebody has now, or had.
+    pub(crate) fn note_used(&self, ids: impl Iterator<Item = String>) {
+        self.lock().used_before.extend(ids);
     }
 
-    /// Whether a pod is known to have had it.
+    /// Whether somebody is known to have had it.
     pub(crate) fn used_before(&self, id: &str) -> bool {
         self.lock().used_before.contains(id)
     }

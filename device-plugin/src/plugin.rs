@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use portwright_core::PciAddress;
 use portwright_core::drive::chain;
-use portwright_core::observed::Holder;
+use portwright_core::observed::{Holder, Observed};
 use portwright_core::pools::answer::Node;
 use portwright_core::pools::config::DeviceType;
 use portwright_core::pools::{Health, Pool, PoolDevice, Pools, ResourceName};
@@ -275,11 +275,22 @@ impl Plugin {
         allocations: &Allocations,
         exists: impl Fn(&str) -> bool,
     ) -> BTreeMap<String, ResourceName> {
-        self.context.ledger.retain(exists);
+        self.context.ledger.retain(&exists);
         let mut held = allocations.by_device();
-        self.context.ledger.note_held(held.keys());
+        self.context.ledger.note_used(held.keys().cloned());
+        // A pod that ended may have left a process: whoever gets the device next is looked at first.
+        let noted = allocations.noted.iter().filter(|noted| exists(&noted.device));
+        self.context.ledger.note_used(noted.map(|noted| noted.device.clone()));
         held.extend(self.context.ledger.recent());
         held
+    }
+
+    /// Notes VFs that somebody is seen to have: whoever gets one of them next is made to wait until it is let go, also if the
+    /// pod that had it was deleted while nobody of ours was there to see.
+    pub fn note_used(&self, observed: &Observed) {
+        let vfs = observed.pfs.iter().flat_map(|pf| &pf.vfs);
+        let used = vfs.filter(|vf| !vf.holders.is_empty());
+        self.context.ledger.note_used(used.map(|vf| vf.address.to_string()));
     }
 
     /// Tells the metrics what pods have and removes the files of devices that nobody has. Only for complete knowledge.

@@ -216,6 +216,7 @@ impl<N: Hands> Round<N> {
         let candidates = candidates(&observed, &management_path(&observed));
         let there: BTreeSet<&str> = candidates.iter().map(|candidate| candidate.id.as_str()).collect();
         let held = self.plugin.held(&allocations, |id| there.contains(id));
+        self.plugin.note_used(&observed);
         let mut pools = assign(&candidates, &specs, &held);
         self.judge(&mut pools);
         let withheld = self.withheld(&observed);

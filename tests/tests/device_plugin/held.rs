@@ -73,6 +73,16 @@ async fn the_checkpoint_counts_while_kubelet_does_not_tell() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_cannot_be_looked_at_is_not_one_that_is_not_there() {
+    let rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    std::fs::create_dir_all(&rig.dir).unwrap();
+    assert_eq!(read(&rig).await, allocations::Allocations::default(), "there is none");
+    std::fs::write(rig.dir.join("device-plugins"), "where the folder should be").unwrap();
+    let unknown = read(&rig).await.unknown.expect("pods may have devices, for all anybody can tell");
+    assert!(unknown.contains("cannot look at kubelet's checkpoint"), "{unknown}");
+}
+
+#[tokio::test]
 async fn a_silent_kubelet_is_given_up() {
     let rig = Rig::new(NODE, CONFIG, Registration::Legacy);
     let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
@@ -188,6 +198,67 @@ async fn a_device_that_an_old_process_still_has_is_waited_for_and_then_named() {
     waiting.await.unwrap().unwrap();
 }
 
+/// A plugin that begins knows nothing of pods that came and went before.
+fn restart(rig: &mut Rig, door: Option<Door>) {
+    let settings = portwright_device_plugin::Settings {
+        kubelet_dir: rig.dir.clone(),
+        registration: Registration::Legacy,
+        use_cdi: false,
+    };
+    let metrics = portwright_device_plugin::metrics::Metrics::default();
+    let context = Context::new(Root::new(rig.tree.root()), settings, metrics);
+    let context = match door {
+        Some(door) => context.with_gate(Box::new(door)),
+        None => context,
+    };
+    rig.plugin = portwright_device_plugin::Plugin::start(context);
+}
+
+#[tokio::test]
+async fn what_an_old_process_has_is_looked_at_after_a_restart_too() {
+    let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    // While nobody of ours was there a pod was deleted by force. No kubelet knows of it; its process has the VFIO group open.
+    rig.tree.file("proc/4242/comm", "qemu\n").unwrap();
+    rig.tree.dir("proc/4242/fd").unwrap();
+    rig.tree.link("proc/4242/fd/7", "/dev/vfio/12").unwrap();
+    restart(&mut rig, None);
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    rig.publish().await;
+    ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.2", "0000:3b:01.3"]).await;
+    let mut client = kubelet.client("intel.com/dpdk").await.unwrap();
+    let (code, text) = crate::rig::refused(&mut client, request(&["0000:3b:01.2"])).await;
+    assert_eq!(code, tonic::Code::FailedPrecondition);
+    for words in ["intel.com/dpdk: device 0000:3b:01.2: it ", "/dev/vfio/12", "qemu"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    client.allocate(request(&["0000:3b:01.3"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_kubelets_checkpoint_has_noted_is_looked_at_before_it_is_given_away() {
+    let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
+    let (asked, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    restart(&mut rig, Some(Door { asked: Arc::clone(&asked), open: Arc::clone(&open) }));
+    let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
+    let noted = |device: &str| allocations::Allocation {
+        device: device.to_owned(),
+        resource: "intel.com/dpdk".to_owned(),
+        namespace: allocations::BY_UID.to_owned(),
+        pod: "f459".to_owned(),
+        container: "c".to_owned(),
+    };
+    let found = allocations::Allocations { noted: vec![noted("0000:3b:01.2")], ..Default::default() };
+    assert!(rig.plugin.held(&found, |_| true).is_empty(), "nobody is said to have it");
+    rig.publish().await;
+    ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.2", "0000:3b:01.3"]).await;
+    let mut client = kubelet.client("intel.com/dpdk").await.unwrap();
+    client.allocate(request(&["0000:3b:01.3"])).await.unwrap();
+    let waiting = tokio::spawn(async move { client.allocate(request(&["0000:3b:01.2"])).await });
+    tokio::time::timeout(crate::rig::SOON, asked.notified()).await.expect("the gate is asked");
+    open.notify_one();
+    waiting.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_device_that_is_made_anew_is_not_the_one_that_was_handed_out() {
     let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
@@ -228,14 +299,7 @@ async fn what_changed_while_allocate_waited_counts() {
     let mut rig = Rig::new(NODE, CONFIG, Registration::Legacy);
     let (asked, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let door = Door { asked: Arc::clone(&asked), open: Arc::clone(&open) };
-    let settings = portwright_device_plugin::Settings {
-        kubelet_dir: rig.dir.clone(),
-        registration: Registration::Legacy,
-        use_cdi: false,
-    };
-    let metrics = portwright_device_plugin::metrics::Metrics::default();
-    let context = Context::new(Root::new(rig.tree.root()), settings, metrics).with_gate(Box::new(door));
-    rig.plugin = portwright_device_plugin::Plugin::start(context);
+    restart(&mut rig, Some(door));
     let kubelet = Kubelet::start(&rig.dir, false).await.unwrap();
     rig.publish().await;
     ids(&kubelet, "intel.com/dpdk", &["0000:3b:01.2", "0000:3b:01.3"]).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portwright_core::Observed;
 use portwright_core::management::management_path;
 use portwright_core::pools::{PoolSpec, Pools, ResourceName, assign, candidates, config, spec};
 use portwright_device_plugin::metrics::Metrics;
@@ -47,9 +48,14 @@ pub fn specs(config: &str) -> Vec<PoolSpec> {
     spec::of_config(&config::parse(config, spec::CONFIG_PREFIX).unwrap(), None)
 }
 
+/// What is seen of a tree.
+pub fn observe(root: &Path) -> Observed {
+    Observer::new(Root::new(root), false, root.join("state")).observe().unwrap()
+}
+
 /// The pools of a tree.
 pub fn pools(root: &Path, specs: &[PoolSpec], held: &BTreeMap<String, ResourceName>) -> Pools {
-    let observed = Observer::new(Root::new(root), false, root.join("state")).observe().unwrap();
+    let observed = observe(root);
     let candidates = candidates(&observed, &management_path(&observed));
     assign(&candidates, specs, held)
 }
@@ -71,6 +77,7 @@ impl Rig {
 
     /// Looks at the tree and publishes.
     pub async fn publish(&mut self) {
+        self.plugin.note_used(&observe(self.tree.root()));
         let pools = pools(self.tree.root(), &self.specs, &self.held);
         self.plugin.publish(pools).await;
     }
