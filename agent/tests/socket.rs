@@ -254,7 +254,7 @@ async fn the_text_is_as_the_file_says() {
     let steps = failed.plan.steps.iter().take(12).map(report).collect();
     failed.last_run = Some(Arc::new(Run { at: 1_790_000_000, causes: failed.causes.clone(), steps }));
     failed.source_trouble = Some("cannot read `/etc/portwright/policy.yaml`".to_owned());
-    failed.waiting.insert("bridge/br-data".parse().unwrap(), "waits 4 s after 3 failures".to_owned());
+    failed.waiting.insert("bridge/br-data".parse().unwrap(), "waits up to 4 s after 3 failures".to_owned());
     for (name, mut facts) in [
         ("in-sync", scenario("in-sync")),
         ("resize-vf-in-use", scenario("resize-vf-in-use")),

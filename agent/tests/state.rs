@@ -112,7 +112,7 @@ fn variants() -> Vec<(&'static str, Facts)> {
         "cannot write `1` to `/sys/class/net/ens1f0/mtu`: Invalid argument (os error 22)",
     );
     all.push(("mtu-raise after a step that failed", failed.clone()));
-    failed.waiting.insert(object.clone(), "waits 4 s after 3 failures".to_owned());
+    failed.waiting.insert(object.clone(), "waits up to 4 s after 3 failures".to_owned());
     failed.plan.steps.clear();
     all.push(("mtu-raise while it backs off after failures", failed.clone()));
     let mut past = failed.clone();

@@ -56,12 +56,15 @@ struct Corrections {
 struct Failure {
     count: u32,
     until: Duration,
+    /// The longest that this wait may take. It is told in place of what is left of it: what is told must not change while
+    /// nothing happens.
+    longest: Duration,
     why: String,
 }
 
 impl Patience {
     /// Takes out of the plan what may not run now, with the later steps that depend on it. What is fought over becomes an
-    /// obstacle; what waits after failures is in the map, with for how long and why.
+    /// obstacle; what waits after failures is in the map, with for how long at most and why.
     pub fn hold(
         &mut self,
         mut plan: Plan,
@@ -175,7 +178,7 @@ impl Patience {
         // Between half and the whole of it, so that nodes that failed together do not come back together.
         let part = 0.5 + f64::from(jitter) / f64::from(u32::MAX) * 0.5;
         let until = now.saturating_add(longest.mul_f64(part));
-        self.failures.insert(object, Failure { count, until, why: why.to_owned() });
+        self.failures.insert(object, Failure { count, until, longest, why: why.to_owned() });
     }
 
     /// What was changed on a VF that somebody has, or has had since it was last in order, is its user's doing.
@@ -201,13 +204,13 @@ impl Patience {
             .iter()
             .filter(|(object, failure)| failure.until > now && due.iter().any(|due| depends(due, object)));
         let words = |(object, failure): (&Object, &Failure)| {
-            let seconds = failure.until.saturating_sub(now).as_secs_f64().ceil();
+            let seconds = failure.longest.as_secs();
             let times = if failure.count == 1 {
                 "a failure".to_owned()
             } else {
                 format!("{} failures", failure.count)
             };
-            (object.clone(), format!("waits {seconds} s after {times}: {}", failure.why))
+            (object.clone(), format!("waits up to {seconds} s after {times}: {}", failure.why))
         };
         waiting.map(words).collect()
     }

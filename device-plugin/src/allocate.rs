@@ -53,6 +53,7 @@ pub async fn allocate(
     context.ledger.hand_out(resource, all()).map_err(|id| {
         Status::failed_precondition(format!("{resource}: device {id} is about to be changed; retry later"))
     })?;
+    context.metrics.allocated(resource, context.ledger.allocated(resource));
     write_files(context, &pool, &chosen)?;
     let container_responses = chosen.iter().map(|devices| respond(context, &pool, devices)).collect();
     Ok(AllocateResponse { container_responses })

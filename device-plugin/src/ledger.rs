@@ -24,6 +24,8 @@ struct Inner {
     withheld: BTreeSet<PciAddress>,
     /// Everything that somebody was seen to have since we run: it may still be held by an old process.
     used_before: BTreeSet<String>,
+    /// What pods had at the last look.
+    settled: BTreeMap<String, ResourceName>,
 }
 
 impl Ledger {
@@ -55,7 +57,21 @@ impl Ledger {
         let mut inner = self.lock();
         for id in ids {
             inner.handed_out.remove(id);
+            inner.settled.remove(id);
         }
+    }
+
+    /// Notes which devices pods have by all that is known.
+    pub(crate) fn settle(&self, held: &BTreeMap<String, ResourceName>) {
+        self.lock().settled.clone_from(held);
+    }
+
+    /// How many devices of a pool pods have: as of the last look, and by what was handed out since.
+    pub(crate) fn allocated(&self, resource: &ResourceName) -> usize {
+        let recent = self.recent();
+        let inner = self.lock();
+        let before = inner.settled.iter().filter(|(id, _)| !recent.contains_key(*id));
+        before.chain(&recent).filter(|(_, holder)| *holder == resource).count()
     }
 
     /// Devices that were handed out in the last minute.

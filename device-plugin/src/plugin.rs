@@ -295,10 +295,10 @@ impl Plugin {
 
     /// Tells the metrics what pods have and removes the files of devices that nobody has. Only for complete knowledge.
     pub fn settle(&self, held: &BTreeMap<String, ResourceName>) {
+        self.context.ledger.settle(held);
         for pool in &self.published.pools {
             let resource = &pool.spec.resource;
-            let count = held.values().filter(|holder| *holder == resource).count();
-            self.context.metrics.allocated(resource, count);
+            self.context.metrics.allocated(resource, self.context.ledger.allocated(resource));
             self.context.sweep(pool, held);
         }
     }

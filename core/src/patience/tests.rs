@@ -201,7 +201,12 @@ fn a_failing_port_waits_longer_each_time_and_no_other_does() {
         patience.hold(planned(&due), &Observed::default(), now)
     };
     let told: Vec<(String, &String)> = waiting.iter().map(|(o, why)| (o.to_string(), why)).collect();
-    assert_eq!(told, [("0000:01:00.0".to_owned(), &"waits 150 s after 13 failures: ENOSPC".to_owned())]);
+    assert_eq!(
+        told,
+        [("0000:01:00.0".to_owned(), &"waits up to 300 s after 13 failures: ENOSPC".to_owned())]
+    );
+    let later = patience.hold(planned(&due), &Observed::default(), now + Duration::from_secs(70)).1;
+    assert_eq!(later, waiting, "what is told does not count down");
     let mut changed = patience.clone();
     changed.forget(now);
     assert_eq!(runs(&mut changed, &due, now).len(), 3);

@@ -140,6 +140,7 @@ async fn the_node_and_the_configuration_are_followed() {
     for line in [
         r#"portwright_pool_devices{resource="intel.com/net"} 1"#,
         r#"portwright_pool_healthy_devices{resource="intel.com/dpdk"} 6"#,
+        r#"portwright_pool_allocated_devices{resource="intel.com/net"} 1"#,
         r#"portwright_pool_failed_allocations_total{resource="intel.com/net"} 1"#,
         r#"portwright_pool_allocate_seconds_count{resource="intel.com/net"} 2"#,
         r#"portwright_pool_last_kubelet_contact_seconds{resource="intel.com/net"} "#,
