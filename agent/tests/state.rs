@@ -18,6 +18,7 @@ use std::sync::Arc;
 use common::{compare, folder, repository};
 use portwright::daemon::facts::{Cause, Facts, PolicyFact, Run};
 use portwright::daemon::state::node_state;
+use portwright::daemon::wish::Untold;
 use portwright_api::NodeStateContent;
 use portwright_api::state::limit;
 use portwright_core::desired::Desired;
@@ -432,4 +433,17 @@ fn check(schema: &Value, value: &Value, at: &str, seen: &mut usize) {
         Value::Bool(_) => assert_eq!(kind, "boolean", "{at}"),
         Value::Null => panic!("{at} is null"),
     }
+}
+
+#[test]
+fn that_nobody_is_told_is_the_first_problem() {
+    let mut facts = scenario("in-sync");
+    assert!(node_state(&facts, None, "worker-1").problems.is_empty());
+    let why = "the definitions in the cluster are older than this agent".to_owned();
+    // An API server that is away is no news about the node: it would be written when it is back, and taken back at once.
+    facts.untold = Some(Untold { why: why.clone(), outdated: false });
+    assert!(node_state(&facts, None, "worker-1").problems.is_empty());
+    facts.untold = Some(Untold { why: why.clone(), outdated: true });
+    let problems = node_state(&facts, None, "worker-1").problems;
+    assert_eq!((problems.len(), &problems[0].reason), (1, &why));
 }

@@ -14,6 +14,7 @@ use portwright_core::{Object, Observed, PciAddress, Plan};
 use portwright_device_plugin::allocations::Allocations;
 
 use super::turn::Turn;
+use super::wish::Untold;
 
 /// Why a round ran.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +90,8 @@ pub struct Facts {
     pub synced: bool,
     /// What is wrong with the source of policies as a whole.
     pub source_trouble: Option<String>,
+    /// Why the cluster cannot be told how the node is.
+    pub untold: Option<Untold>,
     /// The plan: steps that are due or wait, and everything that is in the way.
     pub plan: Plan,
     /// Objects whose steps wait, and for what (a back-off, a turn, pods that are being evicted).

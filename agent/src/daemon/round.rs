@@ -349,6 +349,7 @@ impl<N: Hands> Round<N> {
             policies: thought.policies.clone(),
             synced: thought.synced,
             source_trouble: wish.trouble,
+            untold: wish.untold,
             plan: thought.plan.clone(),
             waiting: thought.waiting.clone(),
             running,

@@ -24,6 +24,17 @@ pub struct Wish {
     pub node_addresses: BTreeSet<IpAddr>,
     /// Addresses and ports of the API server that we speak with; empty without a cluster.
     pub api_servers: BTreeSet<(IpAddr, u16)>,
+    /// Why the cluster cannot be told how the node is; none if it can, or without a cluster.
+    pub untold: Option<Untold>,
+}
+
+/// Why the NodeState cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untold {
+    /// As a sentence.
+    pub why: String,
+    /// Whether the cluster's definitions are older than this agent: nothing but new definitions helps then.
+    pub outdated: bool,
 }
 
 impl Wish {

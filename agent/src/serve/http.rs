@@ -41,7 +41,8 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Ready: the whole node was seen, kubelet listens to every pool, and Open vSwitch answers where a policy wants it.
+    /// Ready: the whole node was seen, kubelet listens to every pool, Open vSwitch answers where a policy wants it, and the
+    /// cluster's definitions are not older than this agent, so that a roll-out stops at the first nodes.
     fn readiness(&self) -> Result<(), String> {
         let facts = Arc::clone(&self.facts.borrow());
         if facts.sequence == 0 {
@@ -52,6 +53,9 @@ impl Shown {
         }
         if self.follows && !facts.synced && facts.policies.is_empty() {
             return Err("no policy was read yet, and none is remembered".to_owned());
+        }
+        if let Some(untold) = facts.untold.as_ref().filter(|untold| untold.outdated) {
+            return Err(untold.why.clone());
         }
         let unreachable = facts.plan.blocked.iter().find(|blocked| blocked.reason == Reason::OvsUnreachable);
         if let Some(blocked) = unreachable {

@@ -78,6 +78,7 @@ pub struct DaemonMetrics {
     turn: Gauges<OfState>,
     policies: Gauges<OfState>,
     policy_source_failing: Gauge,
+    publishing_failing: Gauge,
     ovs_reachable: Gauge,
     ovs_needed: Gauge,
     pfs: Gauge,
@@ -122,6 +123,7 @@ impl DaemonMetrics {
             turn: Family::default(),
             policies: Family::default(),
             policy_source_failing: Gauge::default(),
+            publishing_failing: Gauge::default(),
             ovs_reachable: Gauge::default(),
             ovs_needed: Gauge::default(),
             pfs: Gauge::default(),
@@ -156,7 +158,7 @@ impl DaemonMetrics {
         registry.register("build", "The version that runs", build);
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 17] {
+    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 18] {
         [
             ("round_failing", "1 while rounds cannot be completed", &self.round_failing),
             ("last_round_time_seconds", "When the last round ended, in Unix time", &self.last_round),
@@ -170,6 +172,7 @@ impl DaemonMetrics {
                 "1 while policies cannot be read and the last good ones hold",
                 &self.policy_source_failing,
             ),
+            ("publishing_failing", "1 while the NodeState cannot be written", &self.publishing_failing),
             ("ovs_reachable", "1 if Open vSwitch could be read", &self.ovs_reachable),
             ("ovs_needed", "1 if a policy wants something of Open vSwitch", &self.ovs_needed),
             ("pfs", "PFs of the node", &self.pfs),
@@ -199,6 +202,7 @@ impl DaemonMetrics {
         let states = tally(facts.policies.values().map(|policy| OfState { state: state_of_policy(policy) }));
         set(&self.policies, STATES_OF_A_POLICY, states);
         self.policy_source_failing.set(facts.source_trouble.is_some().into());
+        self.publishing_failing.set(facts.untold.is_some().into());
     }
 
     /// Counts what was not counted yet.

@@ -309,6 +309,11 @@ impl ApiServer {
         self.store().undeclare(resource, pointer);
     }
 
+    /// Declares everything that [`ApiServer::undeclare`] took away.
+    pub fn declare_all(&self) {
+        self.store().declare_all();
+    }
+
     /// Lets clients do only what these rights give; everything else is answered with 403.
     pub fn limit(&self, rights: Rights) {
         *self.shared.rights.lock().unwrap_or_else(PoisonError::into_inner) = Some(rights);

@@ -107,6 +107,11 @@ impl Store {
         self.undeclared.push((resource.to_owned(), pointer.to_owned()));
     }
 
+    /// Puts back what was taken out of definitions.
+    pub fn declare_all(&mut self) {
+        self.undeclared.clear();
+    }
+
     /// Objects of a resource in a namespace (empty for all) with a name (empty for all) that are selected, in order.
     pub fn list(&self, target: &Target, selection: &Selection) -> Vec<&Value> {
         let objects = self.objects.iter().filter(|(key, _)| matches(target, key));

@@ -54,6 +54,39 @@ async fn a_state_is_written_once_and_belongs_to_the_node() {
 }
 
 #[tokio::test]
+async fn definitions_that_are_older_than_the_agent_are_told_as_such() {
+    let api = cluster().await;
+    let mut told = Told::start(&api).await;
+    told.round(|said| said.content = pending(1));
+    api.wait_for(STATE_PATH, is_pending(1)).await;
+    api.undeclare("portwright.dev/v1alpha1/nodestates", "/status/summary/pending");
+    told.round(|said| said.content = pending(2));
+    let waiting = told.following.wish.wait_for(|wish| wish.untold.is_some());
+    let wish = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().clone();
+    let untold = wish.untold.unwrap();
+    assert!(untold.outdated, "{untold:?}");
+    for words in ["older than this agent", "NodeState has no .status.summary.pending", "apply deploy/crds"] {
+        assert!(untold.why.contains(words), "{untold:?}");
+    }
+    assert!(wish.trouble.is_none(), "policies are followed all the same");
+    api.declare_all();
+    api.wait_for(STATE_PATH, is_pending(2)).await;
+    let waiting = told.following.wish.wait_for(|wish| wish.untold.is_none());
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_for_another_reason_has_no_old_definitions() {
+    let api = cluster().await;
+    let mut told = Told::start(&api).await;
+    api.refuse("PATCH", "/nodestates", 500);
+    told.round(|said| said.content = pending(1));
+    let waiting = told.following.wish.wait_for(|wish| wish.untold.is_some());
+    let wish = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().clone();
+    assert!(!wish.untold.unwrap().outdated);
+}
+
+#[tokio::test]
 async fn fields_that_are_no_longer_told_go_and_others_stay() {
     let api = cluster().await;
     let told = Told::start(&api).await;

@@ -40,6 +40,15 @@ impl AskError {
             AskError::NoAnswer { .. } => None,
         }
     }
+
+    /// The field that the resource's definition does not declare, if that is why something that was applied was refused. The
+    /// API server answers HTTP 500 then, without a reason, although asking again does not help.
+    pub fn undeclared(&self) -> Option<&str> {
+        let AskError::Api { source, .. } = self else { return None };
+        let kube::Error::Api(status) = source.as_ref() else { return None };
+        let (before, _) = status.message.split_once(": field not declared in schema")?;
+        before.split_whitespace().next_back().filter(|_| status.code == 500)
+    }
 }
 
 /// Waits for an answer, but not for ever.

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::client::ClientBuilder;
+use tokio::sync::watch;
 
 use super::health::{Guard, Health};
+use crate::daemon::wish::Untold;
 
 /// The variable that the DaemonSet fills from `spec.nodeName` (downward API).
 pub const NODE_NAME: &str = "NODE_NAME";
@@ -74,6 +76,8 @@ pub struct Connection {
     pub api_servers: BTreeSet<(IpAddr, u16)>,
     /// How requests fare.
     pub health: Health,
+    /// Why the NodeState cannot be written; none while it can. Whoever writes it says it, whoever follows policies passes it on.
+    pub untold: watch::Sender<Option<Untold>>,
 }
 
 /// The name of a Node: a DNS subdomain, so that it can stand in paths and selectors.
@@ -143,7 +147,7 @@ pub async fn connect_with(mut config: kube::Config, node: NodeName) -> Result<Co
     let builder = ClientBuilder::try_from(config)
         .map_err(|source| ConnectError::Client { url, source: Box::new(source) })?;
     let client = builder.with_layer(&Guard::new(health.clone())).build();
-    Ok(Connection { client, node, api_servers, health })
+    Ok(Connection { client, node, api_servers, health, untold: watch::Sender::default() })
 }
 
 /// Addresses behind the configured URL. A name that cannot be looked up now has none: sessions to port 6443 count anyway.

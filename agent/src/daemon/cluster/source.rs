@@ -25,7 +25,7 @@ use super::node::NodeView;
 use super::pace::Growing;
 use super::policy::Followed;
 use super::store::Store;
-use crate::daemon::wish::Wish;
+use crate::daemon::wish::{Untold, Wish};
 
 /// After so long without an error the pauses start small again.
 const CALM: Duration = Duration::from_secs(120);
@@ -67,6 +67,8 @@ pub struct Source {
     failing: BTreeMap<String, String>,
     /// Since when what is said of that is something, and in the log.
     troubled: Option<Instant>,
+    /// What the writer of the NodeState says.
+    untold: Option<Untold>,
 }
 
 /// Where the results go.
@@ -94,6 +96,7 @@ impl Source {
             pods_wanted: false,
             failing: BTreeMap::new(),
             troubled: None,
+            untold: None,
         }
     }
 
@@ -102,6 +105,7 @@ impl Source {
         let client = self.connection.client.clone();
         let node = self.connection.node.clone();
         let mut health = self.connection.health.subscribe();
+        let mut untold = self.connection.untold.subscribe();
         let mut policies = self.follow(kinds::policies(&client), watcher::Config::default());
         let only = watcher::Config::default().fields(&format!("metadata.name={node}"));
         let mut nodes = self.follow(kinds::nodes(&client), only);
@@ -126,12 +130,14 @@ impl Source {
                     self.confirm(asked, answer)
                 }
                 Ok(()) = health.changed() => true,
+                Ok(()) = untold.changed() => true,
                 () = outputs.wish.closed() => return,
             };
             if !changed {
                 continue;
             }
             self.failing = health.borrow_and_update().clone();
+            self.untold = untold.borrow_and_update().clone();
             self.settle();
             if self.pods_wanted && pods.is_none() {
                 let only = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
@@ -214,8 +220,9 @@ impl Source {
         outputs.wish.send_if_modified(|known| {
             if !synced {
                 // What was known, or nothing at all, stays.
-                let differs = known.trouble != trouble;
+                let differs = known.trouble != trouble || known.untold != self.untold;
                 known.trouble = trouble;
+                known.untold.clone_from(&self.untold);
                 return differs;
             }
             let fresh = self.wish(trouble);
@@ -233,6 +240,7 @@ impl Source {
             pods: self.pods.synced.then(|| self.pods.known.clone()),
             node_addresses: self.node.as_ref().map(|node| node.addresses.clone()).unwrap_or_default(),
             api_servers: self.connection.api_servers.clone(),
+            untold: self.untold.clone(),
         }
     }
 

@@ -19,6 +19,7 @@ use super::kinds::{self, FIELD_MANAGER};
 use super::node::NodeView;
 use super::pace::{Bucket, Growing, lot_of};
 use crate::daemon::facts::Facts;
+use crate::daemon::wish::Untold;
 
 /// Makes the content of a NodeState.
 pub type Content = Arc<dyn Fn(&Facts) -> NodeStateContent + Send + Sync>;
@@ -116,6 +117,7 @@ impl Publisher {
                     Ok(Round::Done) => {
                         pauses.reset();
                         trouble.over("writing the NodeState");
+                        self.connection.untold.send_if_modified(|known| known.take().is_some());
                         if std::mem::take(&mut confirm) {
                             confirm_at = Instant::now() + self.pace.confirm;
                         }
@@ -126,6 +128,7 @@ impl Publisher {
                         continue;
                     }
                     Err(error) => {
+                        self.say(&error);
                         trouble.failed(&error);
                         sleep_until(Instant::now() + pauses.next().unwrap_or(self.pace.period)).await;
                         continue;
@@ -195,6 +198,29 @@ impl Publisher {
         self.last = Some(Arc::clone(&now));
         written.send_replace(Some(now));
         Ok(Round::Done)
+    }
+
+    /// Passes on why nothing can be told, once: the words may differ with every attempt.
+    fn say(&self, error: &AskError) {
+        let missing = error.undeclared();
+        let outdated = missing.is_some();
+        let why = match missing {
+            Some(field) => format!(
+                "the definitions in the cluster are older than this agent (NodeState has no {field}), so that nothing of this \
+                 node is told; apply deploy/crds of this version"
+            ),
+            None => portwright_core::drive::chain(error),
+        };
+        let is_new = self.connection.untold.send_if_modified(|known| {
+            let is_new = known.as_ref().is_none_or(|known| known.outdated != outdated);
+            if is_new {
+                *known = Some(Untold { why: why.clone(), outdated });
+            }
+            is_new
+        });
+        if is_new && outdated {
+            tracing::error!("{why}");
+        }
     }
 
     /// The NodeState that is there from an earlier life.

@@ -4,8 +4,8 @@ use portwright_api::state::{
     BlockedState, PlanState, PlannedStep, Problem, ReportedStep, Round, RunState, StepOutcome, UnknownState,
     Waiting, limit,
 };
-use portwright_core::Step;
 use portwright_core::drive::{Outcome, StepReport};
+use portwright_core::{Object, Step};
 
 use super::Scene;
 use super::room::{Room, number};
@@ -103,7 +103,7 @@ fn causes<'a>(room: &mut Room, causes: impl Iterator<Item = &'a Cause>) -> Vec<S
     room.fit("causes", limit::CAUSES, causes.map(ToString::to_string).collect())
 }
 
-/// What could not be read.
+/// What could not be read, and first of all that nobody is told of it.
 pub(super) fn problems(scene: &mut Scene<'_>) -> Vec<Problem> {
     let facts = scene.facts;
     let room = &mut scene.room;
@@ -112,7 +112,12 @@ pub(super) fn problems(scene: &mut Scene<'_>) -> Vec<Problem> {
         object: problem.object.to_string(),
         reason: room.text(&problem.reason),
     };
-    list.into_iter().map(problem).collect()
+    let mut problems: Vec<Problem> = list.into_iter().map(problem).collect();
+    if let Some(untold) = facts.untold.as_ref().filter(|untold| untold.outdated) {
+        problems.truncate(limit::PROBLEMS.saturating_sub(1));
+        problems.insert(0, Problem { object: Object::Node.to_string(), reason: room.text(&untold.why) });
+    }
+    problems
 }
 
 /// Unix seconds as RFC 3339.
