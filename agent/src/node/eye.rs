@@ -74,7 +74,7 @@ impl Eye {
     }
 
     /// Keeps what was seen; whether it is another thing than before.
-    pub(super) fn keep(&self, look: Look) -> bool {
+    pub fn keep(&self, look: Look) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let differs = *last != look;
         *last = look;

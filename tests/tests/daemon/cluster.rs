@@ -45,15 +45,23 @@ async fn start(api: &ApiServer, machine: &Machine, folder: &Path) -> Agent {
     agent(api, machine, folder, None).await
 }
 
+/// Short pauses between attempts.
+pub fn patience() -> Patience {
+    let pauses = Growing::new(Duration::from_millis(50), Duration::from_millis(500));
+    Patience { pauses, doubt: Duration::from_millis(200) }
+}
+
+/// NodeStates are written often.
+pub fn pace() -> Pace {
+    Pace { period: Duration::from_millis(100), ..Pace::default() }
+}
+
 /// An agent in the cluster; `watcher` looks at its steps.
 pub async fn agent(api: &ApiServer, machine: &Machine, folder: &Path, watcher: Option<Watcher>) -> Agent {
     let stop = CancellationToken::new();
     let config = kube::Config::new(api.url().parse().unwrap());
     let connection = connect_with(config, NodeName::new("worker-1").unwrap()).await.unwrap();
-    let pauses = Growing::new(Duration::from_millis(50), Duration::from_millis(500));
-    let pace = Pace { period: Duration::from_millis(100), ..Pace::default() };
-    let cluster =
-        Cluster::new(connection, Patience { pauses, doubt: Duration::from_millis(200) }, pace, None, &stop);
+    let cluster = Cluster::new(connection, patience(), pace(), None, &stop);
     let settings = turn::Settings { spread: Duration::from_millis(50), ..turn::Settings::default() };
     let turn = Some(cluster.turns("portwright", settings));
     let start = Start {

@@ -10,9 +10,14 @@
     reason = "tests fail by panicking, and make folders and sockets of their own"
 )]
 
+#[path = "../../../ovs/tests/it/harness/mod.rs"]
+#[allow(dead_code, reason = "the servers of the OVSDB tests can do more than is needed here")]
+mod harness;
+
 mod asked;
 mod cluster;
 mod crash;
 mod drift;
+mod mirrors;
 mod pools;
 mod rig;
