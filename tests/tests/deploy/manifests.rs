@@ -267,6 +267,11 @@ fn rules(kind: &str) -> Vec<(String, String, BTreeSet<String>)> {
     found
 }
 
+/// All objects of a kind.
+fn all_of(kind: &str) -> Vec<Value> {
+    objects("agent").into_iter().map(|(_, object)| object).filter(|object| object["kind"] == kind).collect()
+}
+
 const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
 
 #[test]
@@ -280,8 +285,9 @@ fn rights_are_few_and_what_is_written_is_bound_to_the_own_node() {
         );
         assert!(!["secrets", "configmaps", "serviceaccounts"].contains(&resource.as_str()), "{resource}");
     }
-    let policy = one("agent", "ValidatingAdmissionPolicy");
-    let matched = policy["spec"]["matchConstraints"]["resourceRules"].as_array().unwrap().clone();
+    let rules_of =
+        |policy: &Value| policy["spec"]["matchConstraints"]["resourceRules"].as_array().unwrap().clone();
+    let matched: Vec<Value> = all_of("ValidatingAdmissionPolicy").iter().flat_map(rules_of).collect();
     let bound: BTreeSet<String> = matched.iter().flat_map(|rule| strings(&rule["resources"])).collect();
     // What docs/privileges.md says stays open: RBAC and admission cannot tell whose these are.
     let open = ["nodepolicies/status", "pods/eviction", "events"];
@@ -301,7 +307,7 @@ fn rights_are_few_and_what_is_written_is_bound_to_the_own_node() {
 }
 
 #[test]
-fn the_admission_policy_speaks_of_the_agents_and_is_bound() {
+fn admission_policies_speak_of_the_agents_and_are_bound() {
     let account = objects("agent")
         .into_iter()
         .map(|(_, object)| object)
@@ -310,22 +316,27 @@ fn the_admission_policy_speaks_of_the_agents_and_is_bound() {
     let (namespace, name) =
         (account["metadata"]["namespace"].as_str().unwrap(), account["metadata"]["name"].as_str().unwrap());
     assert_eq!(pod()["serviceAccountName"], name);
-    let policy = one("agent", "ValidatingAdmissionPolicy");
-    let condition = policy["spec"]["matchConditions"][0]["expression"].as_str().unwrap();
-    assert_eq!(condition, format!("request.userInfo.username == 'system:serviceaccount:{namespace}:{name}'"));
-    let variables: Vec<&Value> = policy["spec"]["variables"].as_array().unwrap().iter().collect();
-    assert!(variables[0]["expression"].as_str().unwrap().contains("authentication.kubernetes.io/node-name"));
-    let text = policy.to_string();
-    for used in text
-        .split("variables.")
-        .skip(1)
-        .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap())
-    {
-        assert!(variables.iter().any(|variable| variable["name"] == used), "no variable {used}");
+    let mut bindings = all_of("ValidatingAdmissionPolicyBinding");
+    for policy in all_of("ValidatingAdmissionPolicy") {
+        let spec = &policy["spec"];
+        let rules = spec["matchConstraints"]["resourceRules"].as_array().unwrap();
+        assert_eq!(rules.len(), 1, "two kinds in one policy: fields of the one are unknown in the other");
+        let condition = spec["matchConditions"][0]["expression"].as_str().unwrap();
+        let expected = format!("request.userInfo.username == 'system:serviceaccount:{namespace}:{name}'");
+        assert_eq!(condition, expected);
+        let variables = spec["variables"].as_array().unwrap();
+        let node = variables[0]["expression"].as_str().unwrap();
+        assert!(node.contains("authentication.kubernetes.io/node-name"));
+        let text = policy.to_string();
+        let used = text.split("variables.").skip(1);
+        for used in used.map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap()) {
+            assert!(variables.iter().any(|variable| variable["name"] == used), "no variable {used}");
+        }
+        let of_this = |binding: &Value| binding["spec"]["policyName"] == policy["metadata"]["name"];
+        let at = bindings.iter().position(of_this).unwrap();
+        assert_eq!(strings(&bindings.remove(at)["spec"]["validationActions"]), ["Deny"]);
     }
-    let binding = one("agent", "ValidatingAdmissionPolicyBinding");
-    assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
-    assert_eq!(strings(&binding["spec"]["validationActions"]), ["Deny"]);
+    assert!(bindings.is_empty(), "{bindings:?}");
     for (_, object) in objects("agent") {
         for subject in object["subjects"].as_array().into_iter().flatten() {
             assert_eq!(
