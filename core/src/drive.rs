@@ -63,6 +63,11 @@ pub enum Outcome {
         /// Because of what.
         because: String,
     },
+    /// Not tried, because the node was not as the plan expects it: it has to be planned again. That is nobody's failure.
+    Stale {
+        /// What was found instead.
+        found: String,
+    },
 }
 
 /// A step and how it ended.
@@ -102,7 +107,7 @@ pub enum Progress<'a> {
 }
 
 /// Runs the steps of a plan in order. A failure skips the later steps of the same PF; a failure on the node itself (the
-/// udev rule) skips all.
+/// udev rule) skips all. So does a step that the node has outrun.
 pub fn run_steps<N: Node>(node: &mut N, plan: &Plan, tell: &mut dyn FnMut(Progress<'_>)) -> Vec<StepReport> {
     let mut reports: Vec<StepReport> = Vec::with_capacity(plan.steps.len());
     let total = plan.steps.len();
@@ -119,7 +124,8 @@ pub fn run_steps<N: Node>(node: &mut N, plan: &Plan, tell: &mut dyn FnMut(Progre
                 match ran {
                     Ok(()) => Outcome::Done,
                     Err(RunError::Stopped { because }) => Outcome::Skipped { because },
-                    Err(error) => Outcome::Failed { why: chain(&error) },
+                    Err(error @ RunError::Stale { .. }) => Outcome::Stale { found: chain(&error) },
+                    Err(error @ RunError::Failed(_)) => Outcome::Failed { why: chain(&error) },
                 }
             }
         };
@@ -148,7 +154,7 @@ pub fn apply<N: Node>(
 
 /// Whether an earlier step's end keeps a later one from being tried.
 fn hinders(earlier: &StepReport, step: &Step) -> bool {
-    let failed = matches!(earlier.outcome, Outcome::Failed { .. });
+    let failed = matches!(earlier.outcome, Outcome::Failed { .. } | Outcome::Stale { .. });
     // What is done for the node is done for the sake of its PFs; a bridge does not need it.
     let for_all = earlier.step.object == Object::Node && step.object.bridge().is_none();
     failed && (for_all || earlier.step.object.goes_with(&step.object))
@@ -166,7 +172,9 @@ fn puts_back(reports: &[StepReport], step: &Step) -> bool {
 }
 
 fn because(earlier: &StepReport) -> String {
-    format!("`{}` failed before", earlier.step)
+    let how =
+        if matches!(earlier.outcome, Outcome::Stale { .. }) { "was out of date" } else { "failed before" };
+    format!("`{}` {how}", earlier.step)
 }
 
 /// The chain of causes, each once, joined by `: `.
@@ -191,8 +199,8 @@ mod tests {
     use super::*;
     use crate::step::Disruption;
 
-    /// Fails when the number of VFs is to be set.
-    struct NoVfs(Vec<&'static str>);
+    /// Fails when the number of VFs is to be set; finds another number in place of that if it is told to.
+    struct NoVfs(Vec<&'static str>, bool);
 
     impl Node for NoVfs {
         type Error = std::io::Error;
@@ -204,6 +212,7 @@ mod tests {
         fn run(&mut self, step: &Step) -> Result<(), RunError<std::io::Error>> {
             self.0.push(step.change.action());
             match step.change.action() {
+                "set-num-vfs" if self.1 => Err(RunError::Stale { found: "2 VFs".to_owned() }),
                 "set-num-vfs" => Err(RunError::Failed(std::io::Error::other("no space left"))),
                 _ => Ok(()),
             }
@@ -224,10 +233,18 @@ mod tests {
             step(Change::SetAutoprobe { from: false, to: true }),
             step(Change::SetPfMtu { from: 9000, to: 1500 }),
         ];
-        let mut node = NoVfs(Vec::new());
         let plan = Plan { steps, ..Plan::default() };
-        let reports = run_steps(&mut node, &plan, &mut |_| {});
-        assert_eq!(node.0, ["set-autoprobe", "set-num-vfs", "set-autoprobe"]);
-        assert!(matches!(reports[3].outcome, Outcome::Skipped { .. }));
+        for stale in [false, true] {
+            let mut node = NoVfs(Vec::new(), stale);
+            let reports = run_steps(&mut node, &plan, &mut |_| {});
+            assert_eq!(node.0, ["set-autoprobe", "set-num-vfs", "set-autoprobe"]);
+            match &reports[1].outcome {
+                Outcome::Failed { why } => assert!(!stale && why == "no space left", "{why}"),
+                Outcome::Stale { found } => assert!(stale && found.ends_with(": 2 VFs"), "{found}"),
+                other => panic!("{other:?}"),
+            }
+            let Outcome::Skipped { because } = &reports[3].outcome else { panic!("{reports:?}") };
+            assert_eq!(because.ends_with("was out of date"), stale, "{because}");
+        }
     }
 }

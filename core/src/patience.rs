@@ -25,6 +25,9 @@ use crate::usage::uses;
 pub const WINDOW: Duration = Duration::from_secs(600);
 /// So many corrections are made; the next would be one too many.
 const CORRECTIONS: usize = 2;
+/// So many runs in a row on which the node is not as it was seen right before count as a failure: then it is not somebody
+/// who was faster, and planning again at once helps nobody.
+const OUTRUN: u32 = 3;
 /// Wait after the first failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait after a failure.
@@ -38,6 +41,8 @@ pub struct Patience {
     corrections: BTreeMap<Thing, Corrections>,
     contended: BTreeSet<Thing>,
     failures: BTreeMap<Object, Failure>,
+    /// How many runs in a row had a step that was out of date.
+    outrun: BTreeMap<Object, u32>,
     /// When the wish changed last, at first the start: what is done for the first time after that is no correction.
     changed: Duration,
 }
@@ -60,6 +65,14 @@ struct Failure {
     /// nothing happens.
     longest: Duration,
     why: String,
+}
+
+/// What a run came to on one PF or bridge.
+#[derive(Debug, Default)]
+struct End<'a> {
+    all_done: bool,
+    stale: Option<&'a str>,
+    failed: Option<&'a str>,
 }
 
 impl Patience {
@@ -109,25 +122,35 @@ impl Patience {
             }
         }
         self.forget_oldest();
-        let mut ends: BTreeMap<Object, (bool, Option<&str>)> = BTreeMap::new();
+        let mut ends: BTreeMap<Object, End<'_>> = BTreeMap::new();
         for report in reports {
-            let (all_done, failed) = ends.entry(group(&report.step)).or_insert((true, None));
+            let end = ends.entry(group(&report.step)).or_insert(End { all_done: true, ..End::default() });
+            end.all_done &= report.outcome == Outcome::Done;
             match &report.outcome {
-                Outcome::Done => {}
-                Outcome::Skipped { .. } => *all_done = false,
-                Outcome::Failed { why } => {
-                    *all_done = false;
-                    failed.get_or_insert(why);
-                }
+                Outcome::Done | Outcome::Skipped { .. } => {}
+                Outcome::Stale { found } => end.stale = end.stale.or(Some(found)),
+                Outcome::Failed { why } => end.failed = end.failed.or(Some(why)),
             }
         }
-        for (object, (all_done, failed)) in ends {
-            match failed {
+        for (object, end) in ends {
+            let outrun = self.is_outrun(&object, &end);
+            match end.failed.or(end.stale.filter(|_| outrun)) {
                 Some(why) => self.fail(object, why, now, jitter),
-                None if all_done => drop(self.failures.remove(&object)),
+                None if end.all_done => drop(self.failures.remove(&object)),
                 None => {}
             }
         }
+    }
+
+    /// Counts runs that were out of date; whether they are too many. Whatever else a run comes to begins anew.
+    fn is_outrun(&mut self, object: &Object, end: &End<'_>) -> bool {
+        if end.stale.is_none() {
+            self.outrun.remove(object);
+            return false;
+        }
+        let runs = self.outrun.entry(object.clone()).or_default();
+        *runs = runs.saturating_add(1);
+        *runs >= OUTRUN
     }
 
     /// When to look again because a wait after a failure is over: how long from now.

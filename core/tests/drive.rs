@@ -64,6 +64,7 @@ fn a_failure_stops_its_pf_and_not_the_other() {
             Outcome::Skipped { because } => {
                 assert!(failing && because.contains("set VFs 0 → 2"), "{report:?}");
             }
+            Outcome::Stale { found } => panic!("nothing has changed: {found}"),
             Outcome::Done => assert!(!(failing && creates), "{report:?}"),
         }
     }

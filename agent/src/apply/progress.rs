@@ -58,7 +58,9 @@ fn on_bar(bar: &ProgressBar, progress: &Progress<'_>) {
         Progress::Begins(_, _, step) => bar.set_message(step.to_string()),
         Progress::Ended(position, _, report) => {
             bar.set_position(u64::try_from(*position).unwrap_or(u64::MAX));
-            if let (Outcome::Failed { .. }, Some(line)) = (&report.outcome, line(progress)) {
+            if let (Outcome::Failed { .. } | Outcome::Stale { .. }, Some(line)) =
+                (&report.outcome, line(progress))
+            {
                 bar.println(line);
             }
         }
@@ -82,6 +84,6 @@ pub fn outcome(report: &StepReport) -> String {
     match &report.outcome {
         Outcome::Done => "done".to_owned(),
         Outcome::Failed { why } => format!("failed: {why}"),
-        Outcome::Skipped { because } => format!("skipped: {because}"),
+        Outcome::Skipped { because } | Outcome::Stale { found: because } => format!("skipped: {because}"),
     }
 }

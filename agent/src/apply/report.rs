@@ -64,7 +64,7 @@ fn step_json(report: &StepReport) -> Value {
     let (outcome, why) = match &report.outcome {
         Outcome::Done => ("done", Value::Null),
         Outcome::Failed { why } => ("failed", json!(why)),
-        Outcome::Skipped { because } => ("skipped", json!(because)),
+        Outcome::Skipped { because } | Outcome::Stale { found: because } => ("skipped", json!(because)),
     };
     if let Some(fields) = step.as_object_mut() {
         fields.insert("outcome".to_owned(), json!(outcome));
@@ -97,7 +97,7 @@ fn summary(report: &Report) -> String {
         |wanted: fn(&Outcome) -> bool| report.steps.iter().filter(|step| wanted(&step.outcome)).count();
     let done = count(|outcome| matches!(outcome, Outcome::Done));
     let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. }));
-    let skipped = count(|outcome| matches!(outcome, Outcome::Skipped { .. }));
+    let skipped = count(|outcome| matches!(outcome, Outcome::Skipped { .. } | Outcome::Stale { .. }));
     let steps = report.steps.len();
     let mut text = match steps {
         0 => "Nothing was changed".to_owned(),

@@ -296,7 +296,7 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Done => "done",
         Outcome::Failed { .. } => "failed",
-        Outcome::Skipped { .. } => "skipped",
+        Outcome::Skipped { .. } | Outcome::Stale { .. } => "skipped",
     }
 }
 

@@ -41,6 +41,10 @@ fn failed(step: &Step) -> Vec<StepReport> {
     vec![StepReport { step: step.clone(), outcome: Outcome::Failed { why: "ENOSPC".to_owned() } }]
 }
 
+fn stale(step: &Step) -> Vec<StepReport> {
+    vec![StepReport { step: step.clone(), outcome: Outcome::Stale { found: "2 VFs".to_owned() } }]
+}
+
 /// What would be run, as objects.
 fn runs(patience: &mut Patience, steps: &[Step], now: Duration) -> Vec<String> {
     let (plan, _) = patience.hold(planned(steps), &Observed::default(), now);
@@ -231,4 +235,25 @@ fn memory_is_bounded() {
     assert!(patience.corrections.len() <= MOST);
     patience.note(&[], at(LATER + 601), 0);
     assert!(patience.corrections.is_empty());
+}
+
+#[test]
+fn a_step_that_was_out_of_date_is_planned_again_at_once_but_not_for_ever() {
+    let mut patience = Patience::default();
+    let drift = [vlan(VF, 200, 100)];
+    for run in 0..2 {
+        patience.note(&stale(&drift[0]), at(LATER + run), 0);
+        assert_eq!(runs(&mut patience, &drift, at(LATER + run)), [VF], "somebody was faster");
+    }
+    // A step that could be done in between: the next ones are counted anew.
+    let mut served = patience.clone();
+    served.note(&done(&drift), at(LATER + 2), 0);
+    served.note(&stale(&drift[0]), at(LATER + 3), 0);
+    assert_eq!(runs(&mut served, &drift, at(LATER + 3)), [VF]);
+    patience.note(&stale(&drift[0]), at(LATER + 2), u32::MAX);
+    let (plan, waiting) = patience.hold(planned(&drift), &Observed::default(), at(LATER + 2));
+    assert!(plan.steps.is_empty(), "the node never is as it was seen right before");
+    let why = waiting.values().next().unwrap();
+    assert!(why.starts_with("waits 1 s after a failure: 2 VFs"), "{why}");
+    assert_eq!(runs(&mut patience, &drift, at(LATER + 4)), [VF]);
 }

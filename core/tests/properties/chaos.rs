@@ -127,9 +127,10 @@ impl Storm<'_> {
             (self.head, self.now) = (Head::default(), Duration::ZERO);
             return Ok(());
         }
-        let failed = reports
-            .iter()
-            .filter(|report| matches!(report.outcome, portwright_core::drive::Outcome::Failed { .. }));
+        let failed = reports.iter().filter(|report| {
+            use portwright_core::drive::Outcome;
+            matches!(report.outcome, Outcome::Failed { .. } | Outcome::Stale { .. })
+        });
         tally.failures += u64::try_from(failed.count()).unwrap();
         self.head.patience.note(&reports, self.now, u32::MAX);
         self.head.fallback.note(&reports);

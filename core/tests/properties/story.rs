@@ -122,7 +122,7 @@ fn run(node: &mut SimNode, plan: &Plan, cut: Option<usize>, tally: &mut Tally) -
     let hopes = no_cable && plan.steps.iter().any(|step| matches!(step.change, Change::SetPfUp { .. }));
     let disturbed = disturbed || scheduled(node) != pending || loads || hopes;
     for report in &reports {
-        if let Outcome::Failed { why } = &report.outcome {
+        if let Outcome::Failed { why } | Outcome::Stale { found: why } = &report.outcome {
             tally.failures += 1;
             if !disturbed {
                 return Err(format!(

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use portwright_core::usage::Use;
 use portwright_core::{Object, PciAddress, VfRef};
 
 use crate::child::ChildError;
@@ -61,14 +60,6 @@ pub enum HostError {
         /// File, value and error number.
         #[source]
         source: Box<ChildError>,
-    },
-    /// Somebody uses a VF that the step disrupts.
-    #[error("VfInUse: VF {} of {} {}", vf.index, vf.pf, users(.uses))]
-    VfInUse {
-        /// The VF.
-        vf: VfRef,
-        /// Who.
-        uses: Vec<Use>,
     },
     /// A write has not returned.
     #[error("{pf} is stuck: {what}")]
@@ -189,11 +180,6 @@ pub enum HostError {
     },
 }
 
-fn users(uses: &[Use]) -> String {
-    let sentences: Vec<String> = uses.iter().map(ToString::to_string).collect();
-    sentences.join(", and ")
-}
-
 fn paths(paths: &[PathBuf]) -> String {
     let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     shown.join(", ")
@@ -213,7 +199,6 @@ impl HostError {
             HostError::Refused { hint, source, .. } => {
                 hint.map(str::to_owned).or_else(|| hint::of_errno(source.errno()?))
             }
-            HostError::VfInUse { uses, .. } => uses.first().map(Use::hint),
             HostError::Stuck { .. } => Some(
                 "find and end what holds its VFs (a VM, a DPDK process); a reboot is the last resort"
                     .to_owned(),

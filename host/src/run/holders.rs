@@ -5,7 +5,6 @@ use portwright_core::drive::RunError;
 use portwright_core::usage::uses;
 use portwright_core::{Change, Disruption, Object, Observed, Step, VfRef};
 
-use super::error::HostError;
 use super::{Checked, Look};
 
 /// Whether a step takes a VF from whoever uses it, or changes one under its user. Where there is no VF yet, or none with a
@@ -19,14 +18,16 @@ pub(crate) fn touches_vfs(look: Look<'_>, step: &Step) -> Checked<bool> {
     }
 }
 
-/// Refuses a step if somebody uses a VF that it disrupts. `Force` takes VFs from pods and namespaces, never from open
-/// device files.
+/// Refuses a step if somebody uses a VF that it disrupts: whoever it is came after the plan was made. `Force` takes VFs from
+/// pods and namespaces, never from open device files.
 pub(crate) fn check_holders(observed: &Observed, step: &Step) -> Checked<()> {
     for vf in touched(observed, step) {
         let mut users = uses(observed, vf);
         users.retain(|user| !(step.force && user.yields_to_force()));
         if !users.is_empty() {
-            return Err(RunError::Failed(HostError::VfInUse { vf, uses: users }));
+            let users: Vec<String> = users.iter().map(ToString::to_string).collect();
+            let users = users.join(", and ");
+            return Err(RunError::Stale { found: format!("VfInUse: VF {} of {} {users}", vf.index, vf.pf) });
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::child::launcher;
 use crate::kernel::{self, FullPipe};
-use crate::node::{Bench, OTHER, PF, address, failure, hold, on_pf, on_vf};
+use crate::node::{Bench, OTHER, PF, address, failure, hold, is_stale, on_pf, on_vf};
 use crate::tree::TreeBuilder;
 
 pub(crate) const TESTS: [(&str, fn()); 7] = [
@@ -199,7 +199,7 @@ fn who_holds_a_vf_is_journalled() {
     assert!(!away(&mut node));
     // A step looks, too, and may be the only one to see the pod.
     hold(&mut node, serde_json::from_value(json!({"kind": "pod", "namespace": "a", "name": "b"})).unwrap());
-    failure(node.run(&on_vf(0, Change::SetVfTrust { from: None, to: true })));
+    assert!(is_stale(&node.run(&on_vf(0, Change::SetVfTrust { from: None, to: true }))));
     node.set_supplement(Box::new(|_| {}));
     assert!(away(&mut node));
     let now = node.observe().unwrap();

@@ -85,7 +85,9 @@ fn outcome(report: &StepReport) -> (StepOutcome, Option<&str>) {
     match &report.outcome {
         Outcome::Done => (StepOutcome::Done, None),
         Outcome::Failed { why } => (StepOutcome::Failed, Some(why)),
-        Outcome::Skipped { because } => (StepOutcome::Skipped, Some(because)),
+        Outcome::Skipped { because } | Outcome::Stale { found: because } => {
+            (StepOutcome::Skipped, Some(because))
+        }
     }
 }
 

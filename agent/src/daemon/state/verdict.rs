@@ -100,7 +100,7 @@ pub(super) fn failure(scene: &Scene<'_>, mine: &dyn Fn(&Object) -> bool) -> Opti
     let run = scene.facts.last_run.as_ref()?;
     run.steps.iter().find_map(|report| match &report.outcome {
         Outcome::Failed { why } if mine(&report.step.object) => Some(format!("`{}`: {why}", report.step)),
-        Outcome::Failed { .. } | Outcome::Done | Outcome::Skipped { .. } => None,
+        Outcome::Failed { .. } | Outcome::Done | Outcome::Skipped { .. } | Outcome::Stale { .. } => None,
     })
 }
 
