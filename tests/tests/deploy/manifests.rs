@@ -57,6 +57,13 @@ pub(crate) fn capabilities() -> Vec<String> {
     strings(&given["add"])
 }
 
+/// A write may take 120 s before it counts as stuck; what is given back after it has 15 s.
+#[test]
+fn a_stop_has_the_time_that_the_program_may_take() {
+    let grace = pod()["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(grace >= 120 + 15 + 5, "{grace} s");
+}
+
 #[test]
 fn the_program_takes_its_arguments() {
     let cli = Cli::try_parse_from(arguments()).unwrap();
