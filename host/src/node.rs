@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
+use portwright_core::management::{ManagementPath, management_path};
 use portwright_core::observed::{Pf, Problem};
 use portwright_core::profile::Profile;
 use portwright_core::{Change, Disruption, Object, Observed, PciAddress, Profiles, Step, VfRef};
@@ -44,6 +45,8 @@ pub struct HostNode {
     stuck: BTreeMap<PciAddress, (Writer, String)>,
     /// The node as last seen: the profile of a PF is found by what it is.
     seen: Observed,
+    /// What the node was reached over when it was last observed: what was planned takes care of that.
+    path: Option<ManagementPath>,
     /// PFs whose VFs were made since then. Nobody had them when the plan was made, and what they get belongs to it.
     fresh: BTreeSet<PciAddress>,
     /// The VF of the step before, with nobody on it or taken by force: its next step needs no look of its own.
@@ -81,6 +84,7 @@ impl HostNode {
             writers: BTreeMap::new(),
             stuck: BTreeMap::new(),
             seen: Observed::default(),
+            path: None,
             fresh: BTreeSet::new(),
             at: None,
             _lock: lock,
@@ -280,9 +284,13 @@ impl HostNode {
         }
         run::still_holds(self.observer.root(), step)?;
         let last = self.at.take();
-        if !self.is_free(last, step) && run::touches_vfs(self.look(), step)? {
+        let may_cut_off = run::may_cut_off(step);
+        if may_cut_off || (!self.is_free(last, step) && run::touches_vfs(self.look(), step)?) {
             self.seen = self.look_at_all().map_err(RunError::Failed)?;
             run::check_holders(&self.seen, step)?;
+        }
+        if let Some(path) = self.path.as_ref().filter(|_| may_cut_off) {
+            run::check_management(path, &management_path(&self.seen), step)?;
         }
         self.at = if let Object::Vf(vf) = step.object { Some(vf) } else { None };
         Ok(())
@@ -329,6 +337,7 @@ impl Node for HostNode {
             }
         }
         self.seen = observed.clone();
+        self.path = Some(management_path(&observed));
         self.fresh.clear();
         self.at = None;
         Ok(observed)

@@ -1,7 +1,8 @@
-//! Holders, looked at again right before a step: between planning and doing, a pod may have come. A VF in use is not touched
+//! Holders and the management path, looked at again right before a step: between planning and doing, a pod may have come. A VF in use is not touched
 //! even by what disrupts nobody: its trust, rate, name and MTU are its user's.
 
 use portwright_core::drive::RunError;
+use portwright_core::management::ManagementPath;
 use portwright_core::usage::uses;
 use portwright_core::{Change, Disruption, Object, Observed, Step, VfRef};
 
@@ -31,6 +32,22 @@ pub(crate) fn check_holders(observed: &Observed, step: &Step) -> Checked<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a step on a port would cut the node off if the node were reached over that port.
+pub(crate) fn may_cut_off(step: &Step) -> bool {
+    let disrupts = step.disruption != Disruption::None || matches!(step.change, Change::SetPfMtu { .. });
+    disrupts && matches!(step.object, Object::Pci(_))
+}
+
+/// Refuses a step on a port that the node has come to be reached over since it was observed: an address, a route or a session
+/// was set up meanwhile. A port that was on the path already is on it with the policy's leave.
+pub(crate) fn check_management(before: &ManagementPath, now: &ManagementPath, step: &Step) -> Checked<()> {
+    let Object::Pci(pf) = step.object else { return Ok(()) };
+    match now.why_pf(pf).filter(|_| before.why_pf(pf).is_none()) {
+        Some(why) => Err(RunError::Stale { found: format!("ManagementPath: {pf} {why}") }),
+        None => Ok(()),
+    }
 }
 
 /// The VFs that the step takes from whoever uses them, or changes under them.

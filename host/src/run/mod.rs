@@ -16,7 +16,7 @@ mod vf;
 pub use error::HostError;
 
 pub(crate) use check::still_holds;
-pub(crate) use holders::{check_holders, touches_vfs};
+pub(crate) use holders::{check_holders, check_management, may_cut_off, touches_vfs};
 pub(crate) use look::Look;
 
 use portwright_core::drive::RunError;

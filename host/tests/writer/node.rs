@@ -23,7 +23,7 @@ use crate::child::launcher;
 use crate::kernel;
 use crate::tree::{FunctionSpec, TreeBuilder};
 
-pub(crate) const TESTS: [(&str, fn()); 13] = [
+pub(crate) const TESTS: [(&str, fn()); 14] = [
     ("what_has_changed_since_the_plan_is_stale", what_has_changed_since_the_plan_is_stale),
     ("from_one_number_to_another_goes_through_zero", from_one_number_to_another_goes_through_zero),
     (
@@ -32,6 +32,10 @@ pub(crate) const TESTS: [(&str, fn()); 13] = [
     ),
     ("a_write_that_hangs_is_one_pfs_trouble", a_write_that_hangs_is_one_pfs_trouble),
     ("a_vf_in_use_is_not_touched", a_vf_in_use_is_not_touched),
+    (
+        "a_port_that_the_node_has_come_to_be_reached_over_is_left_alone",
+        a_port_that_the_node_has_come_to_be_reached_over_is_left_alone,
+    ),
     ("what_disrupts_nobody_waits_for_users_too", what_disrupts_nobody_waits_for_users_too),
     ("binding_writes_override_and_probe_and_reads_back", binding_writes_override_and_probe_and_reads_back),
     ("an_override_goes_where_it_is_not_to_stay", an_override_goes_where_it_is_not_to_stay),
@@ -297,6 +301,37 @@ fn a_vf_in_use_is_not_touched() {
         refused(&mut node, &unbind(force), "/dev/vfio/11");
     }
     assert_eq!(bench.text(PF, "sriov_numvfs"), "never read\n");
+}
+
+fn a_port_that_the_node_has_come_to_be_reached_over_is_left_alone() {
+    let bench = Bench::new();
+    let mut node = bench.open();
+    // Seen with every look from here on, as if an address had been set up meanwhile.
+    let reached_over = |node: &mut HostNode, pf: &'static str| {
+        node.set_supplement(Box::new(move |observed| {
+            let link = json!({"name": "ens1f0", "ifindex": 7, "pci": pf});
+            observed.links.push(serde_json::from_value(link).unwrap());
+            let route = json!({"interface": "ens1f0", "family": 4});
+            observed.management.default_routes.push(serde_json::from_value(route).unwrap());
+        }));
+    };
+    let remake = Step { disruption: Disruption::Pf, ..on_pf(PF, Change::SetNumVfs { from: 0, to: 4 }) };
+    reached_over(&mut node, PF);
+    let found = outrun(node.run(&remake));
+    assert!(found.starts_with("ManagementPath: 0000:3b:00.0 carries the default route"), "{found}");
+    assert_eq!(bench.text(PF, "sriov_numvfs"), "never read\n");
+    // What was on the path when the plan was made is in the plan with the policy's leave.
+    node.observe().unwrap();
+    let error = failure(node.run(&remake));
+    assert!(matches!(error, HostError::PartialEnable { .. }), "{error}");
+    // Another port's path is no obstacle.
+    let mut node = {
+        drop(node);
+        bench.open()
+    };
+    reached_over(&mut node, OTHER);
+    fs::write(bench.file(PF, "sriov_numvfs"), "never read\n").unwrap();
+    assert!(matches!(failure(node.run(&remake)), HostError::PartialEnable { .. }));
 }
 
 fn what_disrupts_nobody_waits_for_users_too() {
