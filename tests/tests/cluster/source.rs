@@ -1,10 +1,12 @@
 //! What is wanted, as the API server says it and as it stops saying it.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portwright::daemon::wish::MaxUnavailable;
 use portwright_tests::apiserver::{ApiServer, Mood};
 use serde_json::json;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::rig::{Followed, NODE, NODE_PATH, node, pod, policy, policy_path};
 
@@ -148,6 +150,53 @@ async fn a_missing_definition_is_told_as_such() {
     let mut followed = Followed::with(api).await;
     let wish = followed.until("trouble", |wish| wish.trouble.is_some()).await;
     assert!(wish.trouble.unwrap().contains("answers 404 Not Found"));
+}
+
+/// What a test's own thread logs at INFO and above, a line each.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn of_ours(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains("portwright::")).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_one_line_and_its_end_another() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let logging = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = logging.set_default();
+    let mut followed = Followed::start().await;
+    followed.until("synced", |wish| wish.synced && wish.trouble.is_none()).await;
+    let before = lines.of_ours().len();
+    followed.api.set_mood(Mood::Failing(503));
+    followed.until("trouble", |wish| wish.trouble.is_some()).await;
+    let asked = followed.api.requests("").len();
+    while followed.api.requests("").len() < asked + 8 {
+        followed.api.wait_request().await;
+    }
+    let during = lines.of_ours().split_off(before);
+    assert_eq!(during.len(), 1, "{during:#?}");
+    assert!(during[0].contains("WARN") && during[0].contains("policies cannot be followed"), "{during:?}");
+    followed.api.set_mood(Mood::Well);
+    followed.until("no trouble", |wish| wish.trouble.is_none()).await;
+    let after = lines.of_ours().split_off(before + 1);
+    assert_eq!(after.len(), 1, "{after:#?}");
+    assert!(after[0].contains("INFO") && after[0].contains("policies are followed again"), "{after:?}");
 }
 
 #[tokio::test]

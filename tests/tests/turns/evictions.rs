@@ -162,6 +162,22 @@ async fn an_eviction_that_is_refused_for_good_is_told() {
 }
 
 #[tokio::test]
+async fn a_pod_with_two_budgets_is_told_in_the_servers_words() {
+    let server = ApiServer::start().await;
+    pod(&server, "web/a-0", json!({}));
+    budget(&server, 1);
+    let second = server.get(BUDGET).unwrap();
+    server.put(&format!("{BUDGET}-2"), second);
+    let mut node = Node::start(&server, "n1");
+    node.ask(evicting(&["web/a-0"]));
+    // The API server says so with status 500, which is no outage: the place is kept meanwhile.
+    told(&mut node, "more than one PodDisruptionBudget").await;
+    assert!(server.get(&pod_path("web/a-0")).is_some());
+    server.delete(&format!("{BUDGET}-2"));
+    server.wait_gone(&pod_path("web/a-0")).await;
+}
+
+#[tokio::test]
 async fn a_pod_that_only_has_the_name_is_not_hit() {
     let server = ApiServer::start().await;
     pod(&server, "web/a-0", json!({}));
