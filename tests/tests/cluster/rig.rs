@@ -25,10 +25,6 @@ pub fn patience() -> Patience {
     Patience { pauses: pauses(), doubt: Duration::from_millis(500) }
 }
 
-pub async fn connection(api: &ApiServer) -> Connection {
-    connection_of(api, NODE).await
-}
-
 pub async fn connection_of(api: &ApiServer, node: &str) -> Connection {
     api.limit(Rights::of_an_agent());
     let config = kube::Config::new(api.url().parse().unwrap());
@@ -76,7 +72,12 @@ impl Followed {
     }
 
     pub async fn with(api: ApiServer) -> Self {
-        let connection = connection(&api).await;
+        Self::of(api, NODE).await
+    }
+
+    /// Of a node of another name.
+    pub async fn of(api: ApiServer, node: &str) -> Self {
+        let connection = connection_of(&api, node).await;
         let (wish_sender, wish) = watch::channel(Wish::default());
         let (node_sender, node) = watch::channel(None);
         let outputs = Outputs { wish: wish_sender, node: node_sender, policies: watch::Sender::default() };

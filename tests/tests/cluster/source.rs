@@ -152,7 +152,7 @@ async fn a_missing_definition_is_told_as_such() {
     assert!(wish.trouble.unwrap().contains("answers 404 Not Found"));
 }
 
-/// What a test's own thread logs at INFO and above, a line each.
+/// What is logged at INFO and above, by all tests.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -168,33 +168,36 @@ impl std::io::Write for Lines {
 }
 
 impl Lines {
-    fn of_ours(&self) -> Vec<String> {
+    /// Those that speak of a node.
+    fn of(&self, node: &str) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("portwright::")).map(str::to_owned).collect()
+        text.lines().filter(|line| line.contains(node)).map(str::to_owned).collect()
     }
 }
 
 #[tokio::test]
 async fn an_outage_is_one_line_and_its_end_another() {
+    const LOGGED: &str = "worker-whose-log-is-read";
     let lines = Lines::default();
     let writer = lines.clone();
-    let logging = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _logging = logging.set_default();
-    let mut followed = Followed::start().await;
+    tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish().init();
+    let api = ApiServer::start().await;
+    api.put(&format!("/api/v1/nodes/{LOGGED}"), node(json!({})));
+    let mut followed = Followed::of(api, LOGGED).await;
     followed.until("synced", |wish| wish.synced && wish.trouble.is_none()).await;
-    let before = lines.of_ours().len();
+    let before = lines.of(LOGGED).len();
     followed.api.set_mood(Mood::Failing(503));
     followed.until("trouble", |wish| wish.trouble.is_some()).await;
     let asked = followed.api.requests("").len();
     while followed.api.requests("").len() < asked + 8 {
         followed.api.wait_request().await;
     }
-    let during = lines.of_ours().split_off(before);
+    let during = lines.of(LOGGED).split_off(before);
     assert_eq!(during.len(), 1, "{during:#?}");
     assert!(during[0].contains("WARN") && during[0].contains("policies cannot be followed"), "{during:?}");
     followed.api.set_mood(Mood::Well);
     followed.until("no trouble", |wish| wish.trouble.is_none()).await;
-    let after = lines.of_ours().split_off(before + 1);
+    let after = lines.of(LOGGED).split_off(before + 1);
     assert_eq!(after.len(), 1, "{after:#?}");
     assert!(after[0].contains("INFO") && after[0].contains("policies are followed again"), "{after:?}");
 }
@@ -203,6 +206,9 @@ async fn an_outage_is_one_line_and_its_end_another() {
 async fn policies_hold_when_their_definition_is_deleted() {
     const POLICIES: &str = "portwright.dev/v1alpha1/nodepolicies";
     let mut followed = Followed::start().await;
+    policy(&followed.api, "p", zone_a(0));
+    followed.priority("p", 0).await;
+    // The change comes by the watch, so that the deletion will, too.
     policy(&followed.api, "p", zone_a(1));
     let before = followed.priority("p", 1).await;
     followed.api.remove_definition(POLICIES);
@@ -239,6 +245,8 @@ async fn policies_hold_when_their_definition_is_deleted() {
 #[tokio::test]
 async fn a_policy_that_comes_back_at_once_was_never_gone() {
     let mut followed = Followed::start().await;
+    policy(&followed.api, "p", zone_a(0));
+    followed.priority("p", 0).await;
     policy(&followed.api, "p", zone_a(1));
     policy(&followed.api, "q", zone_a(1));
     let mut before = followed.until("both", |wish| wish.policies.len() == 2).await;
