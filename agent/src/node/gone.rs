@@ -89,7 +89,7 @@ impl Gone {
 /// Whether nothing is left of what was plugged: no netdev of that name, or the pod's network namespace is no more.
 fn is_gone(port: &Port, observed: &Observed) -> bool {
     let netns = port.external_ids.get(OVS_CNI_NETNS_KEY);
-    if netns.is_some_and(|path| is_no_more(Path::new(HOST), Path::new(path))) {
+    if netns.is_some_and(|path| is_no_more([HOST, "/"].map(Path::new), Path::new(path))) {
         return true;
     }
     // Without any link nobody has looked.
@@ -100,18 +100,15 @@ fn is_gone(port: &Port, observed: &Observed) -> bool {
         && port.interfaces.iter().all(|interface| missing(&interface.name))
 }
 
-/// Whether a file of the host, whose root folder is `host`, was removed. In a container the host's folders are not ours, so a
-/// file counts as removed only if the folder that it was in is seen.
-fn is_no_more(host: &Path, path: &Path) -> bool {
-    if !path.is_absolute() || path.exists() {
-        return false;
-    }
-    let (Some(folder), Some(name)) = (path.parent().and_then(|folder| below(host, folder)), path.file_name())
-    else {
+/// Whether a file was removed, by the first of these root folders (the host's, then ours) in which the folder that it was in
+/// is seen. In a container the host's folders are not ours: where none is seen, nobody can tell.
+fn is_no_more(roots: [&Path; 2], path: &Path) -> bool {
+    let (true, Some(folder), Some(name)) = (path.is_absolute(), path.parent(), path.file_name()) else {
         return false;
     };
-    folder.is_dir()
-        && matches!(folder.join(name).symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
+    let mut seen = roots.iter().filter_map(|root| below(root, folder)).filter(|folder| folder.is_dir());
+    let removed = |folder: PathBuf| matches!(folder.join(name).symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
+    !path.exists() && seen.next().is_some_and(removed)
 }
 
 /// Where a path of the host is as we see it; nothing if a part of it is not there. The kernel would follow an absolute link,
@@ -155,6 +152,7 @@ mod tests {
         std::os::unix::fs::symlink("../../run/netns", at("var/relative")).unwrap();
         std::os::unix::fs::symlink("loop", at("var/loop")).unwrap();
         std::fs::File::create_new(at("run/netns/cni-there")).unwrap();
+        let hidden = at("a-container-that-sees-nothing-of-the-host");
         for (path, gone) in [
             ("/run/netns/cni-there", false),
             ("/var/run/netns/cni-there", false),
@@ -170,9 +168,9 @@ mod tests {
             ("", false),
             ("/", false),
         ] {
-            assert_eq!(is_no_more(host.path(), Path::new(path)), gone, "{path}");
+            assert_eq!(is_no_more([host.path(), &hidden], Path::new(path)), gone, "{path}");
+            assert_eq!(is_no_more([&hidden, host.path()], Path::new(path)), gone, "{path}, with ours");
         }
-        let hidden = at("a-container-that-sees-nothing-of-the-host");
-        assert!(!is_no_more(&hidden, Path::new("/var/run/netns/cni-removed")));
+        assert!(!is_no_more([&hidden, &hidden], Path::new("/var/run/netns/cni-removed")));
     }
 }
