@@ -3,10 +3,12 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
 #![allow(clippy::disallowed_methods, reason = "a bench takes the time and asks /proc about itself")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::time::Duration;
 
+use portwright::daemon::facts::Facts;
 use portwright::daemon::files;
 use portwright_core::sim::{Family, Kernel, SimNode, SimPf};
 use portwright_core::{PciAddress, Profiles};
@@ -50,13 +52,22 @@ async fn run() -> Result<()> {
     // What the start has left to do settles within a round of the timer.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let before = (agent.facts.borrow().sequence, wakes()?);
-    tokio::time::sleep(MINUTE).await;
+    let mut causes = BTreeMap::<String, u32>::new();
+    let mut facts = agent.facts.clone();
+    facts.mark_unchanged();
+    let counting = async {
+        while facts.changed().await.is_ok() {
+            *causes.entry(Facts::list(&facts.borrow_and_update().causes)).or_default() += 1;
+        }
+    };
+    drop(tokio::time::timeout(MINUTE, counting).await);
     let rounds = agent.facts.borrow().sequence.saturating_sub(before.0);
     let woken = wakes()?.saturating_sub(before.1);
-    let memory = resident()?;
+    let (memory, anonymous) = (memory("VmRSS:")?, memory("RssAnon:")?);
     println!(
         "idle for 60 s with {vfs} VFs: {rounds} rounds, {woken} wakes of any thread, {memory} KiB resident (the simulated node included)"
     );
+    println!("the rounds' causes: {causes:?}");
     agent.stop().await;
     if rounds > MOST_ROUNDS {
         return Err(format!("{rounds} rounds are more than the slow timer makes").into());
@@ -105,9 +116,9 @@ fn wakes() -> Result<u64> {
     Ok(sum)
 }
 
-/// Resident memory in KiB.
-fn resident() -> Result<u64> {
+/// A size of `/proc/self/status` in KiB.
+fn memory(name: &str) -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such size")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
