@@ -65,7 +65,7 @@ async fn run() -> Result<()> {
     let woken = wakes()?.saturating_sub(before.1);
     let (memory, anonymous) = (memory("VmRSS:")?, memory("RssAnon:")?);
     println!(
-        "idle for 60 s with {vfs} VFs: {rounds} rounds, {woken} wakes of any thread, {memory} KiB resident (the simulated node included)"
+        "idle for 60 s with {vfs} VFs: {rounds} rounds, {woken} wakes of any thread, {memory} KiB resident, {anonymous} KiB of it anonymous (the simulated node included)"
     );
     println!("the rounds' causes: {causes:?}");
     agent.stop().await;

@@ -7,6 +7,9 @@ use portwright_tests::agents::{Agent, Start, wish};
 
 use crate::rig::{POLICY, WITHIN, in_sync_after, machine, pf, sequence, settings, source, start, vf};
 
+/// What somebody does to a port by hand.
+type Edit = fn(&mut portwright_core::sim::SimPf);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn vfs_are_made_and_what_others_change_is_put_right() {
     let (machine, folder) = (machine(), tempfile::tempdir().unwrap());
@@ -15,7 +18,7 @@ async fn vfs_are_made_and_what_others_change_is_put_right() {
     in_sync_after(&mut agent, 0).await;
     assert_eq!(machine.node().kernel.pfs[&pf(0)].vfs.len(), 4);
 
-    let edits: [(&str, fn(&mut portwright_core::sim::SimPf)); 3] = [
+    let edits: [(&str, Edit); 3] = [
         ("VLAN", |pf| {
             pf.vfs.get_mut(&0).unwrap().admin.vlan = Vlan { id: 7, qos: 0, protocol: VlanProtocol::Dot1q };
         }),

@@ -11,7 +11,12 @@
 )]
 
 #[path = "../../../ovs/tests/it/harness/mod.rs"]
-#[allow(dead_code, reason = "the servers of the OVSDB tests can do more than is needed here")]
+#[allow(
+    dead_code,
+    clippy::let_underscore_must_use,
+    clippy::integer_division,
+    reason = "the servers of the OVSDB tests can do more than is needed here, and do it as tests do"
+)]
 mod harness;
 
 mod asked;

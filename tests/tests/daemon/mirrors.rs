@@ -1,6 +1,7 @@
 //! Mirrors that follow pods: real Open vSwitch, the loop, and pods that come and go in a cluster.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use portwright::daemon::hands::{Hands, Recalled};
 use portwright::daemon::kube::Cluster;
 use portwright::daemon::memory::Memory;
 use portwright::daemon::start::{Base, Outfit};
+use portwright::daemon::wish::Wish;
 use portwright::node::{Keeping, SwitchPart, seen_by};
 use portwright::pools::PoolSource;
 use portwright_core::drive::{Node, RunError};
@@ -18,6 +20,7 @@ use portwright_host::node::Supplement;
 use portwright_host::root::Root;
 use portwright_ovs::node::OvsError;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{POLICY, api};
@@ -61,6 +64,27 @@ impl Hands for OnlySwitch {
     }
 }
 
+/// A daemon for nothing but a switch.
+fn outfit(folder: &Path, switch: &Arc<Mutex<SwitchPart>>, wish: watch::Receiver<Wish>) -> Outfit {
+    Outfit {
+        root: Root::new(folder),
+        kubelet: Paths { folder: folder.join("kubelet") },
+        registration: Registration::Legacy,
+        use_cdi: false,
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        pools: PoolSource::default(),
+        profiles: Profiles::default(),
+        memory: Memory::read(&folder.join("state")),
+        wish: Some(wish),
+        turn: None,
+        observer: None,
+        switch: Some(Arc::clone(switch)),
+        vf_metrics: false,
+        node: None,
+        socket: None,
+    }
+}
+
 #[test]
 fn a_mirror_follows_the_pods_of_its_selector() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -85,23 +109,7 @@ fn a_mirror_follows_the_pods_of_its_selector() {
         let config = kube::Config::new(api.url().parse().unwrap());
         let connection = connect_with(config, NodeName::new("worker-1").unwrap()).await.unwrap();
         let cluster = Cluster::new(connection, crate::cluster::patience(), crate::cluster::pace(), None, &stop);
-        let base = Base::new(Outfit {
-            root: Root::new(folder.path()),
-            kubelet: Paths { folder: folder.path().join("kubelet") },
-            registration: Registration::Legacy,
-            use_cdi: false,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            pools: PoolSource::default(),
-            profiles: Profiles::default(),
-            memory: Memory::read(&folder.path().join("state")),
-            wish: Some(cluster.wish()),
-            turn: None,
-            observer: None,
-            switch: Some(Arc::clone(&switch)),
-            vf_metrics: false,
-            node: None,
-            socket: None,
-        });
+        let base = Base::new(outfit(folder.path(), &switch, cluster.wish()));
         let eye = base.eye().unwrap();
         let supplement = seen_by(eye.clone(), &switch, base.supplement());
         let node = OnlySwitch { switch: Arc::clone(&switch), eye, supplement };
