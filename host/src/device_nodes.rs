@@ -177,3 +177,40 @@ fn vdpa_file(root: &Root, kind: Vdpa, name: &str, resolved: &mut Resolved) -> Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "a test makes a tree of its own")]
+
+    use super::*;
+
+    #[test]
+    fn iommufd_takes_the_place_of_the_group() {
+        let tree = tempfile::tempdir().unwrap();
+        let device = tree.path().join("sys/bus/pci/devices/0000:3b:02.0");
+        std::fs::create_dir_all(device.join("vfio-dev/vfio3")).unwrap();
+        std::fs::create_dir_all(tree.path().join("sys/bus/pci/drivers/vfio-pci")).unwrap();
+        std::fs::create_dir_all(tree.path().join("sys/kernel/iommu_groups/17")).unwrap();
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, device.join(name)).unwrap();
+        link("../../drivers/vfio-pci", "driver");
+        link("../../../../kernel/iommu_groups/17", "iommu_group");
+        let question = Question {
+            address: "0000:3b:02.0".parse().unwrap(),
+            aux: None,
+            driver: Some("vfio-pci"),
+            rdma: false,
+            vhost_net: false,
+            vdpa: None,
+            iommufd: true,
+        };
+        let hosts = |question: &Question<'_>| {
+            let (resolved, _) = resolve(&Root::new(tree.path()), question).unwrap();
+            resolved.nodes.into_iter().map(|node| node.host).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(&question), ["/dev/iommu", "/dev/vfio/devices/vfio3"]);
+        assert_eq!(hosts(&Question { iommufd: false, ..question }), ["/dev/vfio/vfio", "/dev/vfio/17"]);
+        std::fs::remove_dir(device.join("vfio-dev/vfio3")).unwrap();
+        let refused = resolve(&Root::new(tree.path()), &question).unwrap_err();
+        assert!(refused.to_string().contains("vfio-dev"), "{refused}");
+    }
+}
