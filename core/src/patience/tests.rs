@@ -254,6 +254,6 @@ fn a_step_that_was_out_of_date_is_planned_again_at_once_but_not_for_ever() {
     let (plan, waiting) = patience.hold(planned(&drift), &Observed::default(), at(LATER + 2));
     assert!(plan.steps.is_empty(), "the node never is as it was seen right before");
     let why = waiting.values().next().unwrap();
-    assert!(why.starts_with("waits 1 s after a failure: 2 VFs"), "{why}");
+    assert!(why.starts_with("waits up to 1 s after a failure: 2 VFs"), "{why}");
     assert_eq!(runs(&mut patience, &drift, at(LATER + 4)), [VF]);
 }
