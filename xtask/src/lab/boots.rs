@@ -31,7 +31,7 @@ pub(super) const IOMMU: Boot = Boot {
     cards: 3,
     one_wire: false,
     kernel_args: &["intel_iommu=on", "iommu=pt"],
-    limit: Duration::from_secs(480),
+    limit: Duration::from_secs(1200),
 };
 /// The same hardware with the IOMMU left off, netdevsim for devlink, and cards that hear each other for Open vSwitch.
 pub(super) const PLAIN: Boot = Boot {
@@ -41,7 +41,7 @@ pub(super) const PLAIN: Boot = Boot {
     cards: 2,
     one_wire: true,
     kernel_args: &["intel_iommu=off"],
-    limit: Duration::from_secs(170),
+    limit: Duration::from_secs(600),
 };
 /// The guided tour.
 pub(super) const DEMO: Boot = Boot { name: "demo", cards: 2, about: "2 igb cards, IOMMU on", ..IOMMU };

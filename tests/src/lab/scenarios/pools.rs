@@ -30,9 +30,11 @@ fn follow(lab: &mut Lab) -> Result<()> {
     sys::write(CONFIG, config)?;
     let kubelet = runtime.block_on(Kubelet::start(Path::new(FOLDER), true))?;
     let words = ["run", "--device-plugin-config", CONFIG, "--kubelet-dir", FOLDER];
-    let daemon = sys::Running::start(sys::command("portwright", &words))?;
+    let mut daemon = sys::Running::start(sys::command("portwright", &words))?;
     let result = changes(lab, &pf, &runtime, &kubelet);
-    drop(daemon);
+    // It is the node's writer as long as it runs.
+    daemon.kill()?;
+    daemon.finish(WITHIN)?;
     runtime.block_on(kubelet.stop());
     result
 }
