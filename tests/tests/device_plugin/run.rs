@@ -160,6 +160,36 @@ async fn the_node_and_the_configuration_are_followed() {
     assert!(!daemon.dir.join("plugins_registry/intel.com_net.sock").exists());
 }
 
+/// What cannot be used, and the good one again, over and over while kubelet restarts and admits pods.
+#[tokio::test]
+async fn the_configuration_is_rewritten_under_load_while_kubelet_restarts() {
+    let daemon = start(CONFIG);
+    let bad = ["{", "", r#"{"resourceList": []}"#, r#"{"resourceList": [{"resourceName": "a.b"}]}"#, "\u{0}"];
+    for round in 0..50_usize {
+        let kubelet = Kubelet::start(&daemon.dir, true).await.unwrap();
+        replace(&daemon.config, bad[round % bad.len()]);
+        let found = ids(&kubelet, NET, &["0000:3b:01.0", "0000:3b:01.1"]).await;
+        ids(&kubelet, DPDK, &["0000:3b:01.2", "0000:3b:01.3"]).await;
+        let mut client = kubelet.client(NET).await.unwrap();
+        let rewriting = async {
+            for text in [CONFIG, bad[(round + 1) % bad.len()], CONFIG] {
+                replace(&daemon.config, text);
+                tokio::task::yield_now().await;
+            }
+        };
+        let (answer, ()) = tokio::join!(client.allocate(request(&["0000:3b:01.1"])), rewriting);
+        let given = answer.unwrap().get_ref().container_responses[0].envs["PCIDEVICE_INTEL_COM_NET"].clone();
+        assert_eq!(given, "0000:3b:01.1", "round {round}");
+        if round % 3 == 0 {
+            std::fs::remove_file(&found.socket).unwrap();
+            ids(&kubelet, NET, &["0000:3b:01.0", "0000:3b:01.1"]).await;
+        }
+        kubelet.stop().await;
+    }
+    daemon.stop.cancel();
+    tokio::time::timeout(SOON, daemon.task).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_client_of_the_http_port_that_says_nothing_keeps_nobody_out() {
     let daemon = start(CONFIG);
