@@ -1,23 +1,24 @@
 //! The loop: wait until something may have changed, look at the node, think, publish, act, tell. It keeps nothing that it
 //! could not find out again, so it does not matter which wake was lost or came twice. Work that may block is done elsewhere:
-//! while steps run, the loop goes on looking and publishing.
+//! while the steps of one port run, the loop goes on, and acts on other ports.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use portwright_core::drive::StepReport;
-use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::daemon::facts::{Cause, Facts};
 use crate::daemon::hands::Hands;
-use crate::daemon::round::{Round, Sight};
+use crate::daemon::round::{Round, Running, Sight};
 use crate::serve::wake::{Heard, Wakes};
 
 /// The one timer: pods end without an event for us, and no event source is believed to be perfect.
 const SLOW: Duration = Duration::from_secs(30);
+
+/// Steps make many events of their own. While some run, events of devices and links wait so long for more.
+const SETTLES: Duration = Duration::from_millis(100);
 
 /// The loop's state.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Reconciler<N> {
     /// Wakes it.
     pub wakes: Arc<Wakes>,
     /// The steps that are being carried out.
-    pub running: Option<JoinHandle<Vec<StepReport>>>,
+    pub running: Running,
 }
 
 impl<N: Hands> Reconciler<N> {
@@ -38,20 +39,23 @@ impl<N: Hands> Reconciler<N> {
         slow.reset();
         self.wakes.wake(Cause::Start);
         loop {
-            let mut finished = None;
+            let mut ended = None;
             let cause = tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.wakes.woken() => None,
                 cause = self.round.changed() => Some(cause),
-                reports = ended(&mut self.running) => {
-                    finished = Some(reports);
-                    Some(Cause::Again)
+                Some(end) = self.running.join_next() => {
+                    ended = Some(end);
+                    None
                 }
                 _ = slow.tick() => Some(Cause::Timer),
             };
-            if let Some(reports) = finished {
-                self.running = None;
-                self.round.ended(reports);
+            if ended.is_none() && cause.is_none() && !self.running.is_empty() && self.wakes.only_kernel() {
+                ended = timeout(SETTLES, self.running.join_next()).await.ok().flatten();
+            }
+            if let Some(Ok(end)) = ended {
+                self.round.ended(end);
+                self.wakes.wake(Cause::Again);
             }
             if let Some(cause) = cause {
                 self.wakes.wake(cause);
@@ -62,46 +66,31 @@ impl<N: Hands> Reconciler<N> {
                 self.pass(heard, &stop).instrument(span).await;
             }
         }
-        if let Some(running) = self.running.take() {
-            // Between two steps it sees that the agent stops.
-            drop(running.await);
-        }
+        // Between two steps they see that the agent stops.
+        while self.running.join_next().await.is_some() {}
         self.round.end().await;
     }
 
     /// Looks once and does what follows.
     async fn pass(&mut self, heard: Heard, stop: &CancellationToken) {
-        let sight = if self.running.is_some() { Sight::Beside } else { Sight::of(&heard.causes) };
+        // What was seen before has changed in more than what events tell while steps run.
+        let sight = if self.running.is_empty() { Sight::of(&heard.causes) } else { Sight::Whole };
         self.round.prepare(&heard.causes);
         let mut trouble = self.round.look(sight, &heard.causes).await.err();
         if trouble.is_none() {
-            // Half-way through a plan nothing is to be learned about what is wanted; only the pools are kept true.
-            if sight != Sight::Beside {
-                self.round.think();
-            }
+            self.round.think();
             trouble = self.round.publish().await.err();
         }
-        if trouble.is_none() && self.running.is_none() && self.round.has_work() {
+        if trouble.is_none() && self.round.has_work() {
             // Nobody acts on a part of the picture.
             if sight != Sight::Whole {
                 trouble = self.round.look(Sight::Whole, &heard.causes).await.err();
                 self.round.think();
             }
             if trouble.is_none() && self.round.has_work() {
-                self.running = self.round.begin(&heard.causes, stop).await;
+                self.round.begin(&heard.causes, stop, &mut self.running).await;
             }
         }
-        self.round.tell(heard, trouble, self.running.is_some()).await;
-    }
-}
-
-/// Waits for the end of the steps that run.
-async fn ended(running: &mut Option<JoinHandle<Vec<StepReport>>>) -> Vec<StepReport> {
-    match running {
-        Some(running) => running.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the run did not end well");
-            Vec::new()
-        }),
-        None => std::future::pending().await,
+        self.round.tell(heard, trouble).await;
     }
 }

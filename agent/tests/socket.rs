@@ -252,7 +252,8 @@ async fn the_text_is_as_the_file_says() {
         outcome: Outcome::Failed { why: "the database refused: constraint violation".to_owned() },
     };
     let steps = failed.plan.steps.iter().take(12).map(report).collect();
-    failed.last_run = Some(Arc::new(Run { at: 1_790_000_000, causes: failed.causes.clone(), steps }));
+    failed.last_run =
+        Some(Arc::new(Run { number: 1, at: 1_790_000_000, causes: failed.causes.clone(), steps }));
     failed.source_trouble = Some("cannot read `/etc/portwright/policy.yaml`".to_owned());
     failed.waiting.insert("bridge/br-data".parse().unwrap(), "waits up to 4 s after 3 failures".to_owned());
     for (name, mut facts) in [

@@ -87,6 +87,7 @@ fn last_run(facts: &mut Facts, object: &str, why: &str) {
     let step = facts.plan.steps.iter().find(|step| step.object == object).unwrap().clone();
     let outcome = Outcome::Failed { why: why.to_owned() };
     let run = Run {
+        number: 1,
         at: 1_790_000_000,
         causes: BTreeSet::from([Cause::Start]),
         steps: vec![StepReport { step, outcome }],
@@ -353,8 +354,12 @@ fn worst_case(words: usize) -> Facts {
         step: step.clone(),
         outcome: if index == 2000 { Outcome::Failed { why: long(index) } } else { Outcome::Done },
     });
-    facts.last_run =
-        Some(Arc::new(Run { at: 1, causes: BTreeSet::from([Cause::Start]), steps: steps.collect() }));
+    facts.last_run = Some(Arc::new(Run {
+        number: 1,
+        at: 1,
+        causes: BTreeSet::from([Cause::Start]),
+        steps: steps.collect(),
+    }));
     facts
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::{Desired, DisruptionPolicy, Mode};
 use crate::id::{Object, PciAddress};
 use crate::observed::{Holder, Observed, Pf};
-use crate::ovs::{self, Pod, Target};
+use crate::ovs::{self, Pod};
 use crate::plan::{Held, Plan};
 use crate::step::{Change, Disruption, Step};
 use crate::usage::{Use, uses};
@@ -47,7 +47,7 @@ pub fn needs_turn(plan: &Plan, observed: &Observed, desired: &Desired) -> BTreeM
     let evicting = evictions(plan, observed, desired).into_iter().map(|(held, _)| &held.object);
     for object in steps.chain(evicting) {
         if let Some(policy) = policy_of(plan, object) {
-            needed.entry(policy.to_owned()).or_default().insert(whole(object));
+            needed.entry(policy.to_owned()).or_default().insert(object.whole());
         }
     }
     needed
@@ -224,10 +224,4 @@ fn cuts_ports(change: &Change) -> bool {
 fn policy_of<'a>(plan: &'a Plan, object: &Object) -> Option<&'a str> {
     let subject = plan.subjects.iter().find(|subject| object.goes_with(&subject.object))?;
     (!subject.policy.is_empty()).then_some(subject.policy.as_str())
-}
-
-/// The PF or bridge as a whole.
-fn whole(object: &Object) -> Object {
-    let of_bridge = || object.bridge().map(|bridge| Target::bridge(bridge).object());
-    object.pf().map(Object::Pci).or_else(of_bridge).unwrap_or_else(|| object.clone())
 }

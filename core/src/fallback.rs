@@ -4,7 +4,7 @@
 //! It stays there until the wish changes or an operator asks: trying again and again would cut its users each time. The
 //! policy is told as not applied meanwhile ([`Reason::FellBack`](crate::Reason::FellBack)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::{
     Desired, DriverWish, LinkState, MacPolicy, NicEntry, TxRate, TxRateWish, VfGroup, Vlan,
@@ -49,15 +49,17 @@ impl FallBack {
     }
 
     /// Decides which PFs go back, and gives all that have: to be put into [`Desired::fall_back`]. `last_good` has how PFs were
-    /// when last verified.
+    /// when last verified. Of those that steps are being carried out on (`busy`) nothing is decided.
     pub fn choose(
         &mut self,
         observed: &Observed,
         desired: &Desired,
         profiles: &Profiles,
         last_good: &BTreeMap<PciAddress, Pf>,
+        busy: &BTreeSet<PciAddress>,
     ) -> BTreeMap<PciAddress, Pf> {
-        let due = self.failed.iter().filter(|(pf, runs)| **runs >= RUNS && !self.fallen.contains_key(pf));
+        let open = |pf: &PciAddress| !busy.contains(pf) && !self.fallen.contains_key(pf);
+        let due = self.failed.iter().filter(|(pf, runs)| **runs >= RUNS && open(pf));
         let due: Vec<PciAddress> = due.map(|(pf, _)| *pf).collect();
         for pf in due {
             let fits = |good: &&Pf| observed.pf(pf).is_some_and(|now| same_hardware(good, now));

@@ -191,6 +191,15 @@ impl Object {
         Some(rest.split_once('/').map_or(rest, |(bridge, _)| bridge))
     }
 
+    /// The PF or bridge that the object is or belongs to, or the thing itself.
+    pub fn whole(&self) -> Object {
+        match (self.pf(), self.bridge()) {
+            (Some(pf), _) => Object::Pci(pf),
+            (None, Some(bridge)) => Object::Named(format!("bridge/{bridge}")),
+            (None, None) => self.clone(),
+        }
+    }
+
     /// Whether a failure on one keeps the other from being changed: they are on the same PF or the same bridge, or the same
     /// thing.
     pub fn goes_with(&self, other: &Object) -> bool {

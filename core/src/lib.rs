@@ -14,6 +14,7 @@ pub mod fact;
 pub mod fallback;
 pub mod id;
 pub mod labels;
+pub mod lanes;
 pub mod mac;
 pub mod management;
 pub mod observed;

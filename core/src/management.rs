@@ -61,6 +61,25 @@ pub fn management_path(observed: &Observed) -> ManagementPath {
     path
 }
 
+/// The PFs that netdevs are on: their own, those of a VF's or representor's, and those of everything that they are made of.
+pub(crate) fn ports_below<'a>(
+    observed: &Observed,
+    netdevs: impl Iterator<Item = &'a str>,
+) -> BTreeSet<PciAddress> {
+    let mut found = BTreeMap::new();
+    netdevs.for_each(|name| descend(observed, name, "", &mut found));
+    let function =
+        |name: &String| observed.link(name).and_then(|link| link.pci).or_else(|| owner(observed, name));
+    let functions: BTreeSet<PciAddress> = found.keys().filter_map(function).collect();
+    let represents = |vf: &crate::observed::Vf| {
+        vf.representor.as_ref().is_some_and(|name| found.contains_key(name))
+            || functions.contains(&vf.address)
+    };
+    let is_below =
+        |pf: &&crate::observed::Pf| functions.contains(&pf.address) || pf.vfs.iter().any(represents);
+    observed.pfs.iter().filter(is_below).map(|pf| pf.address).collect()
+}
+
 /// The function whose netdev it is, for documents whose `links` do not say so.
 fn owner(observed: &Observed, name: &str) -> Option<PciAddress> {
     let has = |netdevs: &[crate::observed::Netdev]| netdevs.iter().any(|netdev| netdev.name == name);

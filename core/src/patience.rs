@@ -267,9 +267,7 @@ fn thing(step: &Step) -> Thing {
 
 /// The PF, the bridge, or the thing itself: what a failure stops.
 fn group(step: &Step) -> Object {
-    let of_bridge = || step.object.bridge().map(|bridge| ovs::Target::bridge(bridge).object());
-    let of_pf = step.object.pf().map(Object::Pci);
-    of_pf.or_else(of_bridge).unwrap_or_else(|| step.object.clone())
+    step.object.whole()
 }
 
 /// Whether a failure of one keeps steps on the other from being run. What is done for the node is done for the sake of its

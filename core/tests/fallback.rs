@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "tests fail by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portwright_core::desired::{
     Desired, DisruptionPolicy, Document, DriverWish, Mode, NicEntry, VfGroup, Vlan,
@@ -86,7 +86,13 @@ fn after_three_failed_runs_a_port_is_as_it_was_and_stays_so() {
         assert!(desired.fall_back.is_empty(), "not before attempt {attempt}");
         node.happen(&Event::EnablesAtMost(pf(), 5 + u16::try_from(attempt % 2).unwrap()));
         back.note(&run(&mut node, &desired));
-        desired.fall_back = back.choose(&node.observe().unwrap(), &desired, &Profiles::default(), &last_good);
+        desired.fall_back = back.choose(
+            &node.observe().unwrap(),
+            &desired,
+            &Profiles::default(),
+            &last_good,
+            &BTreeSet::new(),
+        );
     }
     assert_eq!(desired.fall_back, last_good);
     back.note(&run(&mut node, &desired));
@@ -100,9 +106,12 @@ fn after_three_failed_runs_a_port_is_as_it_was_and_stays_so() {
     assert_eq!(of(&observed.pfs[0]), of(&last_good[&pf()]));
     assert!(node.violations().is_empty(), "{:?}", node.violations());
     // What kept it from getting there may be over: it stays all the same.
-    assert_eq!(back.choose(&observed, &desired, &Profiles::default(), &last_good), last_good);
+    assert_eq!(
+        back.choose(&observed, &desired, &Profiles::default(), &last_good, &BTreeSet::new()),
+        last_good
+    );
     back.forget();
-    desired.fall_back = back.choose(&observed, &desired, &Profiles::default(), &last_good);
+    desired.fall_back = back.choose(&observed, &desired, &Profiles::default(), &last_good, &BTreeSet::new());
     assert!(desired.fall_back.is_empty());
     run(&mut node, &desired);
     assert!(
@@ -127,7 +136,7 @@ fn failures_that_change_nothing_and_strange_hardware_lead_nowhere() {
                 back.note(&run(&mut node.clone(), &policy(6)));
             }
         }
-        back.choose(&node.observe().unwrap(), &desired, &Profiles::default(), last_good)
+        back.choose(&node.observe().unwrap(), &desired, &Profiles::default(), last_good, &BTreeSet::new())
     };
     assert!(fails(&node, &last_good, false).is_empty(), "it is as it was");
     let mut other = last_good.clone();

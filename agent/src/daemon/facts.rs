@@ -98,9 +98,9 @@ pub struct Facts {
     pub waiting: BTreeMap<Object, String>,
     /// Whether steps are being carried out at the moment.
     pub running: bool,
-    /// The ports that these steps are on. What was seen since they began is complete for the pools only.
-    pub acting: BTreeSet<PciAddress>,
-    /// The last run of steps that did anything.
+    /// The ports and bridges that these steps are on. The plan says of them what it said when the steps began.
+    pub acting: BTreeSet<Object>,
+    /// The last run of steps, also one that is not over: steps on different ports that overlap in time are one run.
     pub last_run: Option<Arc<Run>>,
     /// The pools as they are published.
     pub pools: Arc<Pools>,
@@ -115,6 +115,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether steps are being carried out on the port or bridge of an object.
+    pub fn is_worked_on(&self, object: &Object) -> bool {
+        self.acting.iter().any(|acting| acting.goes_with(object))
+    }
+
     /// Reasons, joined by commas.
     pub fn list(causes: &BTreeSet<Cause>) -> String {
         causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -135,12 +140,14 @@ pub struct PolicyFact {
 }
 
 /// A run of steps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run {
-    /// When it ended, in Unix seconds.
+    /// Grows with each run of this process. Steps are only ever added to a run.
+    pub number: u64,
+    /// When the last of its steps ended, in Unix seconds.
     pub at: u64,
     /// Why it ran.
     pub causes: BTreeSet<Cause>,
-    /// The steps in order.
+    /// The steps that have ended, port by port as they did.
     pub steps: Vec<StepReport>,
 }

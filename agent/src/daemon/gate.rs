@@ -67,7 +67,7 @@ impl Gate for LoopGate {
 fn is_worked_on(facts: &Facts, address: PciAddress) -> bool {
     let port = vf_at(facts, address).map_or(address, |vf| vf.pf);
     let known = facts.observed.pf(port).is_some();
-    facts.running && (facts.acting.contains(&port) || !known)
+    facts.running && (facts.is_worked_on(&Object::Pci(port)) || !known)
 }
 
 /// Why a function cannot be handed out, by what was seen after it was asked for.

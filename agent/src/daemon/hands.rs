@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portwright_core::drive::{Node, Progress, RunError, StepReport, chain, run_steps};
+use portwright_core::lanes::{Course, Lane};
 use portwright_core::observed::Pf;
 use portwright_core::{Observed, PciAddress, Plan, Step};
 use portwright_host::inventory::{ObserveError, Observer};
 use portwright_host::node::Supplement;
-use tokio::task::JoinHandle;
 
 use crate::apply::stop::{Stop, Stoppable};
 use crate::node::WholeNode;
@@ -23,6 +23,10 @@ pub trait Hands: Node + Send + 'static {
 
     /// What is remembered.
     fn recall(&self) -> Recalled;
+
+    /// Another hand on the same node, which carries out steps on these ports beside whatever is done on others. It goes by what
+    /// was observed last.
+    fn hand(&self, ports: BTreeSet<PciAddress>) -> Self;
 }
 
 /// What the agent remembers of PFs.
@@ -45,6 +49,10 @@ impl Hands for WholeNode {
             made: journal.pfs().filter(|pf| journal.made_by_us(*pf)).collect(),
             last_good: journal.pfs().filter_map(|pf| Some((pf, journal.last_good(pf)?.clone()))).collect(),
         }
+    }
+
+    fn hand(&self, ports: BTreeSet<PciAddress>) -> WholeNode {
+        WholeNode::hand(self, ports)
     }
 }
 
@@ -83,9 +91,13 @@ impl Hands for Looking {
     fn recall(&self) -> Recalled {
         Recalled::default()
     }
+
+    fn hand(&self, _: BTreeSet<PciAddress>) -> Looking {
+        Looking { observer: self.observer.clone(), supplement: Arc::clone(&self.supplement) }
+    }
 }
 
-/// The node, for one at a time.
+/// The node: for one at a time to look at, and with a hand for each lane of steps.
 #[derive(Debug)]
 pub struct Actor<N>(Arc<Mutex<N>>);
 
@@ -115,13 +127,30 @@ impl<N: Hands> Actor<N> {
         }
     }
 
-    /// Begins to carry out steps. `stop` says before each step whether it may begin.
-    pub fn begin(&self, plan: Plan, stop: Stop) -> JoinHandle<Vec<StepReport>> {
-        let node = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || {
-            let mut node = Stoppable::new(Borrowed(locked(&node)), stop);
+    /// Carries out a lane's steps. `stop` says before each step whether it may begin.
+    pub fn carry_out(
+        &self,
+        course: Course,
+        stop: Stop,
+    ) -> impl Future<Output = (Lane, Vec<StepReport>)> + Send + use<N> {
+        let Course { lane, steps, .. } = course;
+        let ports = match lane {
+            Lane::Port(port) => BTreeSet::from([port]),
+            Lane::Node | Lane::Switch => BTreeSet::new(),
+        };
+        let hand = locked(&self.0).hand(ports);
+        let run = tokio::task::spawn_blocking(move || {
+            let mut node = Stoppable::new(hand, stop);
+            let plan = Plan { steps, ..Plan::default() };
             run_steps(&mut node, &plan, &mut |progress| tell(&progress))
-        })
+        });
+        async move {
+            let reports = run.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "steps did not end well");
+                Vec::new()
+            });
+            (lane, reports)
+        }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -148,23 +177,4 @@ fn tell(progress: &Progress<'_>) {
 /// Every prefix of a plan is a safe place to stop, also for a panic.
 fn locked<N>(node: &Mutex<N>) -> MutexGuard<'_, N> {
     node.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The node for the time of a run.
-struct Borrowed<'a, N>(MutexGuard<'a, N>);
-
-impl<N: Node> Node for Borrowed<'_, N> {
-    type Error = N::Error;
-
-    fn observe(&mut self) -> Result<Observed, N::Error> {
-        self.0.observe()
-    }
-
-    fn run(&mut self, step: &Step) -> Result<(), RunError<N::Error>> {
-        self.0.run(step)
-    }
-
-    fn run_together(&mut self, steps: &[Step]) -> Result<(), RunError<N::Error>> {
-        self.0.run_together(steps)
-    }
 }

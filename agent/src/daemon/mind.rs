@@ -9,10 +9,11 @@ use portwright_core::affected::{self, evictees, needs_turn, touched};
 use portwright_core::desired::{Desired, Document};
 use portwright_core::drive::StepReport;
 use portwright_core::fallback::FallBack;
+use portwright_core::lanes::{self, Course, Lane, Next};
 use portwright_core::observed::Pf;
 use portwright_core::patience::Patience;
 use portwright_core::usage::uses;
-use portwright_core::{Change, Object, Observed, PciAddress, Plan, Profiles, Step, VfRef, plan};
+use portwright_core::{Change, Object, Observed, PciAddress, Plan, Profiles, Reason, Step, VfRef, plan};
 use portwright_host::deadline::Stopwatch;
 
 use super::facts::PolicyFact;
@@ -33,18 +34,28 @@ pub struct Thought {
     pub policies: BTreeMap<String, PolicyFact>,
     /// Everything that is to be done or in the way.
     pub plan: Plan,
-    /// What may be done now.
-    pub due: Plan,
+    /// What may be begun now.
+    pub next: Next,
     /// What waits, and for what.
     pub waiting: BTreeMap<Object, String>,
     /// Functions that kubelet must not give away until they are as they should be.
     pub withheld: BTreeSet<PciAddress>,
     /// What is wanted of the cluster.
     pub request: Option<Request>,
-    /// Steps on these objects need the turn.
-    pub guarded: BTreeSet<Object>,
+    /// The policies that need the turn, each for the sake of these objects.
+    pub needs: BTreeMap<String, BTreeSet<Object>>,
     /// What the policies said then.
     pub wished: BTreeMap<String, Option<Arc<Document>>>,
+}
+
+/// Steps that are being carried out.
+#[derive(Debug)]
+struct Begun {
+    course: Course,
+    /// What was planned on their ports and bridges when they began.
+    part: Plan,
+    /// The policies that need the turn for them, each for the sake of these objects.
+    needs: BTreeMap<String, BTreeSet<Object>>,
 }
 
 /// What is learned from round to round.
@@ -59,6 +70,8 @@ pub struct Mind {
     clock: Stopwatch,
     /// What was planned for last.
     documents: Vec<Document>,
+    /// What is under way.
+    begun: BTreeMap<Lane, Begun>,
 }
 
 impl Mind {
@@ -72,6 +85,7 @@ impl Mind {
             acts,
             clock: Stopwatch::start(),
             documents: Vec::new(),
+            begun: BTreeMap::new(),
         }
     }
 
@@ -107,38 +121,105 @@ impl Mind {
         if wish.synced && wish.trouble.is_none() && all_read {
             desired.release = released(observed, recalled, &desired, &self.memory);
         }
-        desired.fall_back = self.fallback.choose(observed, &desired, &self.profiles, &recalled.last_good);
-        let mut planned = plan(observed, &desired, &self.profiles);
-        self.memory.note(&planned.subjects, observed);
+        let (fallback, last_good) = (&mut self.fallback, &recalled.last_good);
+        let busy = ports(self.begun.values());
+        desired.fall_back = fallback.choose(observed, &desired, &self.profiles, last_good, &busy);
+        let fresh = plan(observed, &desired, &self.profiles);
+        self.memory.note(&fresh.subjects, observed);
+        // Half-way through steps nothing is to be learned about what they are on.
+        let mut planned = lanes::beside(fresh, self.begun.values().map(|begun| (&begun.course, &begun.part)));
         let (held, mut waiting) = self.patience.hold(planned.clone(), observed, self.clock.elapsed());
         planned.blocked.clone_from(&held.blocked);
         let mut due = permitted(&held, &desired);
         let wished = wish.documents();
         let mut thought = Thought { policies, wished, synced: wish.synced, ..Thought::default() };
         if let Some(turn) = turn {
-            let needs = needs_turn(&due, observed, &desired);
+            thought.needs = self.needs(&due, observed, &desired);
             // Not for what waits after failures: it would not be done then either.
             let evict = evictees(&held, observed, &desired);
-            thought.request = request(&needs, evict, &limits);
-            thought.guarded = needs.values().flatten().cloned().collect();
+            thought.request = request(&thought.needs, evict, &limits);
             if let Some(why) = not_granted(turn) {
-                let guarded = &thought.guarded;
-                let is_guarded = |object: &Object| guarded.iter().any(|one| one.goes_with(object));
-                for step in due.steps.iter().filter(|step| is_guarded(&step.object)) {
+                let guarded = |object: &Object| {
+                    !self.covers(object) && thought.needs.values().flatten().any(|one| one.goes_with(object))
+                };
+                for step in due.steps.iter().filter(|step| guarded(&step.object)) {
                     waiting.entry(step.object.clone()).or_insert_with(|| why.clone());
                 }
-                due.steps.retain(|step| !is_guarded(&step.object));
+                due.steps.retain(|step| !guarded(&step.object));
                 if due.steps.iter().all(|step| step.object == Object::Node) {
                     due.steps.clear();
                 }
             }
         }
         let withheld = withheld(&planned, &due, observed);
-        Thought { desired: Arc::new(desired), plan: planned, due, waiting, withheld, ..thought }
+        due.steps.retain(|step| !self.covers(&step.object));
+        let under_way: Vec<&Course> = self.begun.values().map(|begun| &begun.course).collect();
+        let next = lanes::next(&due.steps, &under_way, observed);
+        for (object, why) in &next.wait {
+            waiting.entry(object.clone()).or_insert_with(|| why.clone());
+        }
+        Thought { desired: Arc::new(desired), plan: planned, next, waiting, withheld, ..thought }
     }
 
-    /// Learns from a run. `jitter` is any random number.
-    pub fn learn(&mut self, reports: &[StepReport], jitter: u32) {
+    /// The policies that need the turn: for what is due, and for what is under way.
+    fn needs(
+        &self,
+        due: &Plan,
+        observed: &Observed,
+        desired: &Desired,
+    ) -> BTreeMap<String, BTreeSet<Object>> {
+        let mut free = due.clone();
+        free.steps.retain(|step| !self.covers(&step.object));
+        free.held.retain(|held| !self.covers(&held.object));
+        let mut needs = needs_turn(&free, observed, desired);
+        for (policy, objects) in self.begun.values().flat_map(|begun| &begun.needs) {
+            needs.entry(policy.clone()).or_default().extend(objects.iter().cloned());
+        }
+        needs
+    }
+
+    /// Whether steps that are under way are on the port or bridge of an object.
+    fn covers(&self, object: &Object) -> bool {
+        self.begun.values().any(|begun| begun.course.covers(object))
+    }
+
+    /// Notes that steps begin, as they were thought of.
+    pub fn begin(&mut self, course: &Course, thought: &Thought) {
+        let mut part = lanes::part(&thought.plan, course);
+        // What is fought over is found each time.
+        part.blocked.retain(|blocked| blocked.reason != Reason::Contended);
+        let mine = |objects: &BTreeSet<Object>| -> BTreeSet<Object> {
+            objects.iter().filter(|object| course.covers(object)).cloned().collect()
+        };
+        let needs = thought.needs.iter().map(|(policy, objects)| (policy.clone(), mine(objects)));
+        let needs = needs.filter(|(_, objects)| !objects.is_empty()).collect();
+        self.begun.insert(course.lane, Begun { course: course.clone(), part, needs });
+    }
+
+    /// Whether steps are under way.
+    pub fn acts_now(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
+    /// The ports that steps are under way on.
+    pub fn ports(&self) -> BTreeSet<PciAddress> {
+        ports(self.begun.values())
+    }
+
+    /// The ports and bridges that steps are under way on.
+    pub fn objects(&self) -> BTreeSet<Object> {
+        let steps = self.begun.values().flat_map(|begun| &begun.course.steps);
+        steps.map(|step| step.object.whole()).collect()
+    }
+
+    /// Forgets steps that did not begin after all.
+    pub fn drop(&mut self, lane: Lane) {
+        self.begun.remove(&lane);
+    }
+
+    /// Learns from steps that have ended. `jitter` is any random number.
+    pub fn learn(&mut self, lane: Lane, reports: &[StepReport], jitter: u32) {
+        self.begun.remove(&lane);
         self.patience.note(reports, self.clock.elapsed(), jitter);
         self.fallback.note(reports);
     }
@@ -153,6 +234,16 @@ impl Mind {
     pub fn next(&self) -> Option<Duration> {
         self.patience.next(self.clock.elapsed())
     }
+}
+
+/// The ports that steps are on.
+fn ports<'a>(begun: impl Iterator<Item = &'a Begun>) -> BTreeSet<PciAddress> {
+    begun
+        .filter_map(|begun| match begun.course.lane {
+            Lane::Port(port) => Some(port),
+            Lane::Node | Lane::Switch => None,
+        })
+        .collect()
 }
 
 /// PFs whose VFs we made and that no policy lists any more: because a policy has changed or gone, not because the PF has

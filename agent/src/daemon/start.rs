@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use portwright_core::Profiles;
+use portwright_core::{Observed, Profiles};
 use portwright_device_plugin::allocations::{self, Allocations};
 use portwright_device_plugin::metrics::Metrics;
 use portwright_device_plugin::{Context, Paths, Plugin, Registration, Settings};
@@ -13,6 +13,7 @@ use portwright_host::node::Supplement;
 use portwright_host::root::Root;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::{Cause, Facts};
@@ -55,7 +56,7 @@ pub struct Outfit {
     pub wish: Option<watch::Receiver<Wish>>,
     /// The cluster, if there is one.
     pub turn: Option<turn::Handle>,
-    /// Looks at devices beside the node's other work; none if only the node itself can be looked at.
+    /// Looks at single functions; none if only the whole node can be looked at.
     pub observer: Option<Observer>,
     /// Open vSwitch, if there may be one.
     pub switch: Option<Arc<Mutex<SwitchPart>>>,
@@ -121,7 +122,7 @@ impl Base {
         let (context, tell) = (Arc::clone(self.plugin.context()), self.allocations.clone());
         let wish = self.outfit.wish.clone();
         let remembered = self.outfit.memory.node_addresses();
-        Box::new(move |observed| {
+        Arc::new(move |observed: &mut Observed| {
             let mut found = allocations::read_blocking(&root, &kubelet);
             let known = found.clone();
             found.list.extend(context.handed_out());
@@ -195,7 +196,7 @@ impl Base {
             facts,
             state: State::new(),
         };
-        Reconciler { round, wakes, running: None }.run(stop.clone()).await;
+        Reconciler { round, wakes, running: JoinSet::new() }.run(stop.clone()).await;
         if let Some(socket) = socket {
             // It has heard of the stop too, and puts its file away.
             drop(socket.await);

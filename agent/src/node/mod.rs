@@ -5,14 +5,14 @@ mod gone;
 pub mod switch;
 mod taps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
 use portwright_core::ovs::{MirrorHealth, Target};
-use portwright_core::{Change, Observed, Step};
+use portwright_core::{Change, Observed, PciAddress, Step};
 use portwright_host::node::{HostNode, Supplement};
 use portwright_host::run::HostError;
 use portwright_ovs::node::OvsError;
@@ -85,16 +85,21 @@ impl WholeNode {
         mut host: HostNode,
         switch: Arc<Mutex<SwitchPart>>,
         eye: Option<Eye>,
-        mut pods: Supplement,
+        pods: Supplement,
     ) -> WholeNode {
         let (shared, seen) = (Arc::clone(&switch), eye.clone());
         let memory = locked(&switch).memory();
-        host.set_supplement(Box::new(move |observed| {
+        host.set_supplement(Arc::new(move |observed: &mut Observed| {
             let look = seen.as_ref().map_or_else(|| locked(&shared).look(), Eye::last);
             memory.add(look, observed);
             pods(observed);
         }));
         WholeNode { host, switch, eye }
+    }
+
+    /// Another hand on the same node, as [`HostNode::hand`].
+    pub fn hand(&self, ports: BTreeSet<PciAddress>) -> WholeNode {
+        WholeNode { host: self.host.hand(ports), switch: Arc::clone(&self.switch), eye: self.eye.clone() }
     }
 
     /// As [`SwitchPart::mirror_health`].
@@ -114,9 +119,9 @@ impl WholeNode {
 }
 
 /// Adds what an open eye sees of the switch to each observation, before another supplement.
-pub fn seen_by(eye: Eye, switch: &Mutex<SwitchPart>, mut further: Supplement) -> Supplement {
+pub fn seen_by(eye: Eye, switch: &Mutex<SwitchPart>, further: Supplement) -> Supplement {
     let memory = locked(switch).memory();
-    Box::new(move |observed| {
+    Arc::new(move |observed: &mut Observed| {
         memory.add(eye.last(), observed);
         further(observed);
     })

@@ -1,6 +1,7 @@
 //! What kubelet has given to pods, added to what is observed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use portwright_core::Observed;
 use portwright_device_plugin::allocations;
@@ -22,5 +23,5 @@ pub fn add_pods(root: &Root, kubelet_dir: &Path, observed: &mut Observed) {
 /// The same for a node that is about to be changed: asked again right before each disruptive step.
 pub fn supplement(global: &Global) -> Supplement {
     let (root, folder) = (Root::new(&global.root), kubelet_dir(global));
-    Box::new(move |observed| add_pods(&root, &folder, observed))
+    Arc::new(move |observed: &mut Observed| add_pods(&root, &folder, observed))
 }

@@ -19,7 +19,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::daemon::facts::{Cause, Facts, PolicyFact, Run};
+use crate::daemon::facts::{Cause, Facts, PolicyFact};
 use crate::daemon::turn::Turn;
 use crate::serve::conditions::Conditions;
 
@@ -95,7 +95,9 @@ pub struct DaemonMetrics {
 #[derive(Debug, Default)]
 struct Seen {
     sequence: u64,
-    run: Option<Arc<Run>>,
+    /// The run, and how many of its steps.
+    run: u64,
+    steps: usize,
 }
 
 /// Puts everything that is told of a node on which policies are followed into a registry that prefixes `portwright_`.
@@ -216,16 +218,16 @@ impl DaemonMetrics {
             }
         }
         let Some(run) = &facts.last_run else { return };
-        if seen.run.as_ref().is_some_and(|last| Arc::ptr_eq(last, run)) {
-            return;
+        if seen.run != run.number {
+            (seen.run, seen.steps) = (run.number, 0);
         }
-        seen.run = Some(Arc::clone(run));
         self.last_run.set(signed(run.at));
-        for report in &run.steps {
+        for report in run.steps.iter().skip(seen.steps) {
             let outcome = name_of_outcome(&report.outcome);
             let action = report.step.change.action();
             self.steps.get_or_create(&OfStep { action, outcome }).inc();
         }
+        seen.steps = run.steps.len();
     }
 
     fn plan(&self, facts: &Facts) {

@@ -10,6 +10,7 @@ use portwright_core::{Blocked, Object, Observed, Plan, Step};
 use prometheus_client::encoding::text::encode;
 
 use super::*;
+use crate::daemon::facts::Run;
 
 struct Bench {
     registry: Registry,
@@ -70,14 +71,15 @@ fn a_run_is_counted_once_however_many_rounds_tell_of_it() {
     let bench = Bench::new();
     let failed = Outcome::Failed { why: "no".to_owned() };
     let steps = vec![step(Outcome::Done), step(Outcome::Done), step(failed)];
-    let run = Arc::new(Run { at: 77, causes: BTreeSet::new(), steps });
+    let run = Arc::new(Run { number: 1, at: 77, causes: BTreeSet::new(), steps });
     for sequence in 1..4 {
         bench.metrics.observe(&Facts { last_run: Some(Arc::clone(&run)), ..round(sequence, []) });
     }
     assert_eq!(bench.value("steps_total{action=\"set-pf-mtu\",outcome=\"done\"}"), Some(2.0));
     assert_eq!(bench.value("steps_total{action=\"set-pf-mtu\",outcome=\"failed\"}"), Some(1.0));
     assert_eq!(bench.value("last_run_time_seconds"), Some(77.0));
-    let again = Arc::new(Run { at: 78, causes: BTreeSet::new(), steps: vec![step(Outcome::Done)] });
+    let again =
+        Arc::new(Run { number: 2, at: 78, causes: BTreeSet::new(), steps: vec![step(Outcome::Done)] });
     bench.metrics.observe(&Facts { last_run: Some(again), ..round(4, []) });
     assert_eq!(bench.value("steps_total{action=\"set-pf-mtu\",outcome=\"done\"}"), Some(3.0));
 }

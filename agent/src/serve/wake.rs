@@ -75,6 +75,13 @@ impl Wakes {
         self.notify.notified().await;
     }
 
+    /// Whether something was heard, and only of the kernel's devices and links.
+    pub fn only_kernel(&self) -> bool {
+        let kernel = |cause: &Cause| matches!(cause, Cause::Device(_) | Cause::Devices | Cause::Network);
+        let inner = self.inner();
+        !inner.causes.is_empty() && inner.causes.iter().all(kernel)
+    }
+
     /// Everything that was heard since this was asked last.
     pub fn take(&self) -> Heard {
         let mut inner = self.inner();

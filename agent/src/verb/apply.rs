@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portwright_core::desired::Desired;
@@ -46,8 +47,8 @@ pub(super) fn apply(
     let within = timeout.map_or(OVSDB_WITHIN, Duration::from_secs);
     let switch = SwitchPart::new(ovsdb(global), within, &global.state_dir, Keeping::Yes);
     let (node, switch) = (node.map_err(CliError::of_host)?, switch.map_err(CliError::of_ovs)?);
-    let (mut pods, known_as) = (held::supplement(global), known_as.clone());
-    let supplement = Box::new(move |observed: &mut Observed| {
+    let (pods, known_as) = (held::supplement(global), known_as.clone());
+    let supplement = Arc::new(move |observed: &mut Observed| {
         pods(observed);
         observed.management.node_addresses.extend(known_as.iter().copied());
     });

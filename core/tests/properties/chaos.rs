@@ -77,7 +77,13 @@ impl Storm<'_> {
             allow(&mut self.node.kernel, desired);
             let observed = self.node.observe().map_err(|error| error.to_string())?;
             desired.release = self.released(desired);
-            desired.fall_back = self.head.fallback.choose(&observed, desired, self.profiles, &self.last_good);
+            desired.fall_back = self.head.fallback.choose(
+                &observed,
+                desired,
+                self.profiles,
+                &self.last_good,
+                &Default::default(),
+            );
             let made = plan(&observed, desired, self.profiles);
             let (due, waiting) = self.head.patience.hold(made.clone(), &observed, self.now);
             self.check_evictions(&due, &observed, desired)?;

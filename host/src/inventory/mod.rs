@@ -69,11 +69,11 @@ impl Observer {
 
     /// Looks once.
     pub fn observe(&self) -> Result<Observed, ObserveError> {
-        self.observe_beside(&BTreeSet::new())
+        self.observe_beside(&Beside::default())
     }
 
-    /// Looks once, knowing that the writers of `own` are the caller's and have nothing to do.
-    pub(crate) fn observe_beside(&self, own: &BTreeSet<PciAddress>) -> Result<Observed, ObserveError> {
+    /// Looks once, knowing what the caller's own writers are at.
+    pub(crate) fn observe_beside(&self, beside: &Beside) -> Result<Observed, ObserveError> {
         let root = &self.root;
         let mut problems: Vec<Problem> = Vec::new();
         let mut functions = functions::scan(root, self.locks(), &mut problems)?;
@@ -94,7 +94,7 @@ impl Observer {
         }
         // Which PFs a write hangs on is known before anything is asked that could wait for the same lock.
         crate::journal::recall(root, &self.state_dir, &mut pfs, &mut problems);
-        let locked = locked(root, &pfs, own, &mut problems);
+        let locked = locked(root, &pfs, beside, &mut problems);
         if self.live {
             live::vf_attributes(&mut pfs, &mut problems);
             live::eswitch_modes(&mut pfs, &locked, &mut problems);
@@ -146,16 +146,21 @@ impl Observer {
     }
 }
 
-/// PFs whose locks a write may hold: one that is stuck, or that of another process.
-fn locked(
-    root: &Root,
-    pfs: &[Pf],
-    own: &BTreeSet<PciAddress>,
-    problems: &mut Vec<Problem>,
-) -> BTreeSet<PciAddress> {
+/// What the writers of whoever looks are at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beside {
+    /// PFs whose writer has nothing to do.
+    pub(crate) at_rest: BTreeSet<PciAddress>,
+    /// PFs that are being changed. That not everything is read of them is no problem: they are looked at again afterwards.
+    pub(crate) worked_on: BTreeSet<PciAddress>,
+}
+
+/// PFs whose locks a write may hold: one that is stuck, or being changed, or another process's.
+fn locked(root: &Root, pfs: &[Pf], beside: &Beside, problems: &mut Vec<Problem>) -> BTreeSet<PciAddress> {
     let mut locked: BTreeSet<PciAddress> =
         pfs.iter().filter(|pf| pf.stuck.is_some()).map(|pf| pf.address).collect();
-    for (pf, who) in crate::child::busy(root, own) {
+    locked.extend(&beside.worked_on);
+    for (pf, who) in crate::child::busy(root, &beside.at_rest) {
         if locked.insert(pf) && pfs.iter().any(|known| known.address == pf) {
             let reason = format!("{who}: its e-switch mode and its VFs' driver_override are not read");
             problems.push(Problem { object: Object::Pci(pf), reason });

@@ -55,14 +55,14 @@ pub(super) fn set_mtu(node: &mut HostNode, pf: PciAddress, mtu: u32) -> Done {
 /// Sets `sriov_drivers_autoprobe`. The value found first is journalled before, and forgotten once it is back.
 pub(super) fn set_autoprobe(node: &mut HostNode, pf: PciAddress, from: bool, to: bool) -> Done {
     let journalled = |source| HostError::Journal { source };
-    let due = node.journal.save_autoprobe(pf, from).map_err(journalled)?;
+    let due = node.journal().save_autoprobe(pf, from).map_err(journalled)?;
     let text = if to { "1" } else { "0" };
     let command = write(node, pf, "sriov_drivers_autoprobe", text);
     node.in_child(pf, &command, |source| hint::autoprobe(pf, source))?;
     if due != to {
         return Ok(());
     }
-    node.journal.autoprobe_restored(pf).map_err(|source| HostError::NotJournalled { source })
+    node.journal().autoprobe_restored(pf).map_err(|source| HostError::NotJournalled { source })
 }
 
 /// Sets the number of VFs, through 0 as the kernel demands, and counts what is there.
@@ -73,16 +73,16 @@ pub(super) fn set_num_vfs(node: &mut HostNode, pf: PciAddress, from: u16, to: u1
         let command = write(node, pf, "sriov_numvfs", &count.to_string());
         node.in_child_within(pf, &command, within, |source| hint::numvfs(pf, count, source))
     };
-    node.journal.forget_vfs(pf).map_err(|source| HostError::Journal { source })?;
+    node.journal().forget_vfs(pf).map_err(|source| HostError::Journal { source })?;
     if from != 0 {
         attempt(node, 0)?;
         expect_count(node, pf, 0)?;
     }
     if to == 0 {
-        return node.journal.set_made_by_us(pf, false).map_err(noted);
+        return node.journal().set_made_by_us(pf, false).map_err(noted);
     }
     // Only now: VFs that somebody else made and that could not be removed are not ours.
-    let ours = node.journal.set_made_by_us(pf, true);
+    let ours = node.journal().set_made_by_us(pf, true);
     ours.map_err(|source| if from == 0 { HostError::Journal { source } } else { noted(source) })?;
     attempt(node, to)?;
     expect_count(node, pf, to)

@@ -15,7 +15,7 @@ use crate::uevent::Uevents;
 /// Unbinds the VF from its driver. Its netdev goes, and with it what is remembered of that.
 pub(super) fn unbind(node: &mut HostNode, vf: VfRef) -> Done {
     let address = address(node, vf)?;
-    node.journal.forget_vf(vf).map_err(|source| HostError::Journal { source })?;
+    node.journal().forget_vf(vf).map_err(|source| HostError::Journal { source })?;
     let command = Command::Write {
         path: node.root().join(folder(address)).join("driver/unbind"),
         text: address.to_string(),

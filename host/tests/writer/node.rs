@@ -260,7 +260,7 @@ fn a_write_that_hangs_is_one_pfs_trouble() {
 
 /// Lets the VF be held from now on.
 pub(crate) fn hold(node: &mut HostNode, holder: Holder) {
-    node.set_supplement(Box::new(move |observed| {
+    node.set_supplement(Arc::new(move |observed| {
         let vfs = observed.pfs.iter_mut().flat_map(|pf| &mut pf.vfs);
         vfs.for_each(|vf| vf.holders = vec![holder.clone()]);
     }));
@@ -308,7 +308,7 @@ fn a_port_that_the_node_has_come_to_be_reached_over_is_left_alone() {
     let mut node = bench.open();
     // Seen with every look from here on, as if an address had been set up meanwhile.
     let reached_over = |node: &mut HostNode, pf: &'static str| {
-        node.set_supplement(Box::new(move |observed| {
+        node.set_supplement(Arc::new(move |observed| {
             let link = json!({"name": "ens1f0", "ifindex": 7, "pci": pf});
             observed.links.push(serde_json::from_value(link).unwrap());
             let route = json!({"interface": "ens1f0", "family": 4});
@@ -342,7 +342,7 @@ fn what_disrupts_nobody_waits_for_users_too() {
     let mut node = bench.open();
     let looks = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&looks);
-    node.set_supplement(Box::new(move |observed| {
+    node.set_supplement(Arc::new(move |observed| {
         counted.fetch_add(1, Ordering::Relaxed);
         let pod = json!({"kind": "pod", "namespace": "default", "name": "web-0"});
         let vf = observed.pfs.iter_mut().find_map(|pf| pf.vfs.iter_mut().find(|vf| vf.index == 1));

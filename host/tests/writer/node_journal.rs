@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
+use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -200,7 +201,7 @@ fn who_holds_a_vf_is_journalled() {
     // A step looks, too, and may be the only one to see the pod.
     hold(&mut node, serde_json::from_value(json!({"kind": "pod", "namespace": "a", "name": "b"})).unwrap());
     assert!(is_stale(&node.run(&on_vf(0, Change::SetVfTrust { from: None, to: true }))));
-    node.set_supplement(Box::new(|_| {}));
+    node.set_supplement(Arc::new(|_| {}));
     assert!(away(&mut node));
     let now = node.observe().unwrap();
     node.remember(&now, [address(PF)]).unwrap();

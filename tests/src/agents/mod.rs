@@ -94,6 +94,14 @@ impl Hands for Grip {
         Ok(())
     }
 
+    fn hand(&self, _: BTreeSet<PciAddress>) -> Grip {
+        Grip {
+            machine: self.machine.clone(),
+            watcher: self.watcher.clone(),
+            supplement: Arc::clone(&self.supplement),
+        }
+    }
+
     fn recall(&self) -> Recalled {
         let last_good = self.machine.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Recalled { made: self.machine.node().state_dir.made_by_us.clone(), last_good }

@@ -62,6 +62,14 @@ impl Hands for OnlySwitch {
     fn recall(&self) -> Recalled {
         Recalled::default()
     }
+
+    fn hand(&self, _: std::collections::BTreeSet<PciAddress>) -> OnlySwitch {
+        OnlySwitch {
+            switch: Arc::clone(&self.switch),
+            eye: self.eye.clone(),
+            supplement: Arc::clone(&self.supplement),
+        }
+    }
 }
 
 /// A daemon for nothing but a switch.

@@ -38,7 +38,7 @@ fn eventful() -> Facts {
         force: false,
     };
     let steps = vec![StepReport { step, outcome: Outcome::Done }];
-    let run = Run { at: 1, causes: BTreeSet::new(), steps };
+    let run = Run { at: 1, causes: BTreeSet::new(), steps, ..Run::default() };
     Facts { sequence: 1, causes: [Cause::Start].into(), last_run: Some(Arc::new(run)), ..Facts::default() }
 }
 

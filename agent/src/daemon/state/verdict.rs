@@ -76,7 +76,7 @@ pub(super) fn judge(scene: &Scene<'_>, mode: Mode, mine: &dyn Fn(&Object) -> boo
         }
         return match waits {
             Some(why) => Verdict::no(Word::Waiting, why),
-            None if scene.facts.running => {
+            None if scene.facts.acting.iter().any(mine) => {
                 Verdict::no(Word::Pending, format!("{} due and being carried out", steps(due)))
             }
             None => Verdict::no(Word::Pending, format!("{} due", steps(due))),

@@ -1,7 +1,10 @@
 //! The real node: [`Node`] over kernel, netlink and devlink.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod crew;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
@@ -10,9 +13,10 @@ use portwright_core::observed::{Pf, Problem};
 use portwright_core::profile::Profile;
 use portwright_core::{Change, Disruption, Object, Observed, PciAddress, Profiles, Step, VfRef};
 
-use crate::child::{ChildError, Claim, Command, Launcher, Refusal, Writer, busy, claimed};
+use self::crew::{Crew, Work};
+use crate::child::{ChildError, Claim, Command, Launcher, Refusal, Writer, claimed};
 use crate::deadline::Deadline;
-use crate::inventory::Observer;
+use crate::inventory::{Beside, Observer};
 use crate::journal::{Journal, JournalError};
 use crate::lock::WriterLock;
 use crate::root::Root;
@@ -30,19 +34,15 @@ const CARRIER_WITHIN: Duration = Duration::from_secs(5);
 const PREDECESSOR_WITHIN: Duration = Duration::from_secs(30);
 
 /// Adds to an observation what the kernel does not know: pods, and what OVSDB says.
-pub type Supplement = Box<dyn FnMut(&mut Observed) + Send>;
+pub type Supplement = Arc<dyn Fn(&mut Observed) + Send + Sync>;
 
-/// The node that the program runs on. Whoever has one is the node's only writer.
+/// The node that the program runs on. Whoever has one is, together with the [hands](HostNode::hand) made of it, the node's
+/// only writer.
 pub struct HostNode {
-    observer: Observer,
-    profiles: Profiles,
-    launcher: Launcher,
+    shared: Arc<Shared>,
     supplement: Option<Supplement>,
-    pub(crate) journal: Journal,
-    /// One writer process per PF, started when it is first needed.
-    writers: BTreeMap<PciAddress, Writer>,
-    /// Writers that have not returned.
-    stuck: BTreeMap<PciAddress, (Writer, String)>,
+    /// The ports that this hand is for; none for the node itself.
+    on: BTreeSet<PciAddress>,
     /// The node as last seen: the profile of a PF is found by what it is.
     seen: Observed,
     /// What the node was reached over when it was last observed: what was planned takes care of that.
@@ -51,7 +51,32 @@ pub struct HostNode {
     fresh: BTreeSet<PciAddress>,
     /// The VF of the step before, with nobody on it or taken by force: its next step needs no look of its own.
     at: Option<VfRef>,
+}
+
+/// What all hands on a node have together.
+struct Shared {
+    observer: Observer,
+    profiles: Profiles,
+    launcher: Launcher,
+    journal: Mutex<Journal>,
+    crew: Mutex<Crew>,
+    /// All resizing takes one lock of the kernel: who comes second waits here, where it can still be seen, and looks at
+    /// holders afterwards.
+    resizing: Mutex<()>,
     _lock: WriterLock,
+}
+
+/// A panic in one hand leaves nothing half-done in there.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for HostNode {
+    fn drop(&mut self) {
+        if !self.on.is_empty() {
+            locked(&self.shared.crew).worked_on.retain(|pf| !self.on.contains(pf));
+        }
+    }
 }
 
 impl HostNode {
@@ -75,20 +100,40 @@ impl HostNode {
         }
         let journal = Journal::read(&root, &state_dir);
         let live = root.is_host();
-        Ok(HostNode {
+        let shared = Shared {
             observer: Observer::new(root, live, state_dir),
             profiles,
             launcher,
+            journal: Mutex::new(journal),
+            crew: Mutex::default(),
+            resizing: Mutex::default(),
+            _lock: lock,
+        };
+        Ok(HostNode {
+            shared: Arc::new(shared),
             supplement: None,
-            journal,
-            writers: BTreeMap::new(),
-            stuck: BTreeMap::new(),
+            on: BTreeSet::new(),
             seen: Observed::default(),
             path: None,
             fresh: BTreeSet::new(),
             at: None,
-            _lock: lock,
         })
+    }
+
+    /// Another hand on the same node, which carries out steps on these ports and on no others, beside hands on other ports. It
+    /// goes by what was seen last. Until it is dropped, whatever takes a lock of the kernel is not asked of its ports by
+    /// anybody else, and nothing is noted of them.
+    pub fn hand(&self, ports: BTreeSet<PciAddress>) -> HostNode {
+        locked(&self.shared.crew).worked_on.extend(&ports);
+        HostNode {
+            shared: Arc::clone(&self.shared),
+            supplement: self.supplement.clone(),
+            on: ports,
+            seen: self.seen.clone(),
+            path: self.path.clone(),
+            fresh: BTreeSet::new(),
+            at: None,
+        }
     }
 
     /// Lets `supplement` add to each observation, also to those that are made right before a disruptive step.
@@ -98,12 +143,16 @@ impl HostNode {
 
     /// The root.
     pub fn root(&self) -> &Root {
-        self.observer.root()
+        self.shared.observer.root()
     }
 
-    /// The journal.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
+    /// The journal, which is not written while this is held.
+    pub fn journal(&self) -> MutexGuard<'_, Journal> {
+        locked(&self.shared.journal)
+    }
+
+    fn crew(&self) -> MutexGuard<'_, Crew> {
+        locked(&self.shared.crew)
     }
 
     /// Keeps the PFs of `observed` named by `verified` as their last good state, and what their VFs' netdevs look like:
@@ -114,15 +163,16 @@ impl HostNode {
         verified: impl IntoIterator<Item = PciAddress>,
     ) -> Result<(), JournalError> {
         let pfs = verified.into_iter().filter_map(|address| observed.pf(address));
-        pfs.into_iter().try_for_each(|pf| self.journal.remember(self.observer.root(), pf))
+        let mut journal = self.journal();
+        pfs.into_iter().try_for_each(|pf| journal.remember(self.root(), pf))
     }
 
     pub(crate) fn look(&self) -> Look<'_> {
-        Look::new(self.observer.root())
+        Look::new(self.root())
     }
 
     fn profile(&self, pf: PciAddress) -> Option<&Profile> {
-        self.seen.pf(pf).and_then(|pf| self.profiles.find(pf).0)
+        self.seen.pf(pf).and_then(|pf| self.shared.profiles.find(pf).0)
     }
 
     /// How long one write of `sriov_numvfs` may take on a PF.
@@ -163,107 +213,75 @@ impl HostNode {
         within: Duration,
         meaning: impl FnOnce(ChildError) -> HostError,
     ) -> Done {
-        let mut writer = match self.writers.remove(&pf) {
-            Some(writer) => writer,
-            None => {
-                let claim = claim(self.root(), pf, Duration::ZERO)?;
-                match self.launcher.start_for(claim) {
-                    Ok(writer) => writer,
-                    Err(error) => return Err(meaning(error)),
-                }
-            }
+        let waiting = self.crew().take(pf);
+        let mut writer = match waiting.map_or_else(|| self.start(pf), |writer| Ok(Ok(writer))) {
+            Ok(Ok(writer)) => writer,
+            Ok(Err(error)) => return Err(meaning(error)),
+            Err(error) => return Err(error),
         };
-        match writer.carry_out(command, within) {
-            Ok(()) => {
-                self.writers.insert(pf, writer);
-                Ok(())
-            }
-            Err(error @ ChildError::Stuck { .. }) => {
-                let mut what = error.to_string();
-                // The file is for other processes and later ones; this one knows by itself.
-                if let Err(error) = stuck::mark(self.root(), pf, writer.pid(), command.target()) {
-                    what = format!("{what} ({})", portwright_core::drive::chain(&error));
-                }
-                self.stuck.insert(pf, (writer, what.clone()));
-                Err(HostError::Stuck { pf, what })
-            }
-            Err(error @ ChildError::Refused { .. }) => {
-                self.writers.insert(pf, writer);
-                Err(meaning(error))
-            }
-            Err(error @ (ChildError::Start { .. } | ChildError::Ended { .. })) => Err(meaning(error)),
+        let ended = writer.carry_out(command, within);
+        let stuck = self.crew().give(self.root(), pf, writer, Work { command, ended: &ended });
+        match (stuck, ended) {
+            (Some(stuck), _) => Err(stuck),
+            (None, ended) => ended.map_err(meaning),
         }
     }
 
-    /// A PF on which a write has not returned, if there is one. The PF itself may have gone; its write still waits then.
-    fn any_stuck(&mut self) -> Option<(PciAddress, String)> {
-        let mut pfs: BTreeSet<PciAddress> = self.stuck.keys().copied().collect();
-        pfs.extend(stuck::marked(self.root()));
-        let known = pfs.into_iter().find_map(|pf| Some((pf, self.stuck(pf)?)));
-        known.or_else(|| busy(self.root(), &self.own_writers()).into_iter().next())
-    }
-
-    /// PFs whose writer is ours and has nothing to do at the moment: between steps, none has.
-    fn own_writers(&self) -> BTreeSet<PciAddress> {
-        self.writers.keys().copied().collect()
-    }
-
-    /// Why a PF is stuck; a mark whose process has gone is taken away.
-    fn stuck(&mut self, pf: PciAddress) -> Option<String> {
-        if let Some((writer, what)) = self.stuck.get_mut(&pf) {
-            if !writer.has_ended() {
-                return Some(what.clone());
-            }
-            self.stuck.remove(&pf);
+    /// Starts the writer of a PF.
+    fn start(&self, pf: PciAddress) -> Result<Result<Writer, ChildError>, HostError> {
+        let claim = claim(self.root(), pf, Duration::ZERO);
+        let started = claim.map(|claim| self.shared.launcher.start_for(claim));
+        if !matches!(started, Ok(Ok(_))) {
+            self.crew().not_started(pf);
         }
-        match stuck::clear(self.root(), pf) {
-            Ok(true) => None,
-            Ok(false) => stuck::look(self.root(), pf),
-            Err(error) => Some(portwright_core::drive::chain(&error)),
-        }
+        started
     }
 
     /// Waits until the write that a PF is stuck with has returned; whether it has.
     pub fn wait_for_stuck(&mut self, pf: PciAddress, within: Duration) -> bool {
-        if let Some((writer, _)) = self.stuck.get_mut(&pf)
-            && !writer.wait_for_end(Deadline::after(within))
-        {
-            return false;
-        }
-        self.stuck(pf).is_none()
+        self.crew().wait_for_stuck(self.root(), pf, Deadline::after(within))
     }
 
-    fn look_at_all(&mut self) -> Result<Observed, HostError> {
-        let mut observed = self
-            .observer
-            .observe_beside(&self.own_writers())
-            .map_err(|source| HostError::Observe { source })?;
-        if let Some(supplement) = &mut self.supplement {
+    fn look_at_all(&self) -> Result<Observed, HostError> {
+        let beside = {
+            let crew = self.crew();
+            Beside { at_rest: crew.at_rest(&self.on), worked_on: crew.of_others(&self.on) }
+        };
+        let looked = self.shared.observer.observe_beside(&beside);
+        let mut observed = looked.map_err(|source| HostError::Observe { source })?;
+        if let Some(supplement) = &self.supplement {
             supplement(&mut observed);
         }
-        self.note_away(&mut observed);
+        self.note_away(&mut observed, &beside.worked_on);
         Ok(observed)
     }
 
     /// Notes which VFs somebody has, or whose netdevs are away. What cannot be noted is a problem: nothing will be put back
-    /// that the journal does not know of.
-    fn note_away(&mut self, observed: &mut Observed) {
+    /// that the journal does not know of. A VF whose netdev steps take away for a moment has not been given to anybody.
+    fn note_away(&self, observed: &mut Observed, worked_on: &BTreeSet<PciAddress>) {
+        let mut journal = self.journal();
         for pf in &mut observed.pfs {
-            if let Err(error) = self.journal.note_away(pf) {
+            if !worked_on.contains(&pf.address)
+                && let Err(error) = journal.note_away(pf)
+            {
                 let reason = portwright_core::drive::chain(&error);
                 observed.problems.push(Problem { object: Object::Pci(pf.address), reason });
             }
             for vf in &mut pf.vfs {
-                vf.remembered = self.journal.remembered(VfRef { pf: pf.address, index: vf.index }).cloned();
+                vf.remembered = journal.remembered(VfRef { pf: pf.address, index: vf.index }).cloned();
             }
         }
     }
 
     /// Forgets a saved autoprobe value that is back: a crash came between writing and noting it. Kept, it would one day be
-    /// put back over what an operator has set since.
-    fn settle_autoprobe(&mut self, pf: &Pf) -> Result<(), JournalError> {
-        match self.journal.saved_autoprobe(pf.address) {
-            Some(saved) if pf.autoprobe.is(&saved) => self.journal.autoprobe_restored(pf.address),
+    /// put back over what an operator has set since. Steps that are at it right now will note it themselves.
+    fn settle_autoprobe(&self, pf: &Pf) -> Result<(), JournalError> {
+        if self.crew().worked_on.contains(&pf.address) {
+            return Ok(());
+        }
+        let mut journal = self.journal();
+        match journal.saved_autoprobe(pf.address) {
+            Some(saved) if pf.autoprobe.is(&saved) => journal.autoprobe_restored(pf.address),
             Some(_) | None => Ok(()),
         }
     }
@@ -271,18 +289,18 @@ impl HostNode {
     /// Everything that is looked at before a step is carried out.
     fn check(&mut self, step: &Step) -> Checked<()> {
         if let Some(pf) = step.object.pf()
-            && let Some(what) = self.stuck(pf)
+            && let Some(what) = self.crew().stuck(self.root(), pf)
         {
             return Err(RunError::Failed(HostError::Stuck { pf, what }));
         }
-        // All resizing takes one lock of the kernel. A second write would hang too, and be carried out whenever the first
-        // one's VF is let go: long after anybody looked at who holds the VFs.
-        if let Change::SetNumVfs { .. } | Change::SetEswitch { .. } = step.change
-            && let Some((pf, what)) = self.any_stuck()
+        // A write beside one that hangs would hang too, and be carried out whenever the first one's VF is let go: long after
+        // anybody looked at who holds the VFs.
+        if resizes(step)
+            && let Some((pf, what)) = self.crew().any_stuck(self.root())
         {
             return Err(RunError::Failed(HostError::Stuck { pf, what }));
         }
-        run::still_holds(self.observer.root(), step)?;
+        run::still_holds(self.root(), step)?;
         let last = self.at.take();
         let may_cut_off = run::may_cut_off(step);
         if may_cut_off || (!self.is_free(last, step) && run::touches_vfs(self.look(), step)?) {
@@ -313,12 +331,14 @@ impl HostNode {
                 return run::carry_out(self, step);
             }
         };
-        self.journal.set_doing(pf, Some(step.to_string())).map_err(|source| HostError::Journal { source })?;
+        self.journal()
+            .set_doing(pf, Some(step.to_string()))
+            .map_err(|source| HostError::Journal { source })?;
         if let Change::SetNumVfs { .. } = step.change {
             self.fresh.insert(pf);
         }
         let done = run::carry_out(self, step);
-        let noted = self.journal.set_doing(pf, None).map_err(|source| HostError::NotJournalled { source });
+        let noted = self.journal().set_doing(pf, None).map_err(|source| HostError::NotJournalled { source });
         done.and(noted)
     }
 }
@@ -329,7 +349,7 @@ impl Node for HostNode {
     fn observe(&mut self) -> Result<Observed, HostError> {
         let mut observed = self.look_at_all()?;
         for pf in &mut observed.pfs {
-            pf.stuck = self.stuck(pf.address);
+            pf.stuck = self.crew().stuck(self.root(), pf.address);
             if let Err(error) = self.settle_autoprobe(pf) {
                 // The value is as it should be; that it is noted still troubles nobody else.
                 let reason = portwright_core::drive::chain(&error);
@@ -344,9 +364,16 @@ impl Node for HostNode {
     }
 
     fn run(&mut self, step: &Step) -> Result<(), RunError<HostError>> {
+        let shared = Arc::clone(&self.shared);
+        let _alone = resizes(step).then(|| locked(&shared.resizing));
         self.check(step)?;
         self.journalled(step).map_err(RunError::Failed)
     }
+}
+
+/// Whether a step makes or removes VFs.
+fn resizes(step: &Step) -> bool {
+    matches!(step.change, Change::SetNumVfs { .. } | Change::SetEswitch { .. })
 }
 
 /// The claim on a PF. A writer that does not give it up makes the PF stuck.

@@ -1,0 +1,258 @@
+//! Lanes: which steps may be carried out beside which others.
+//!
+//! What a step waits for (a write of the kernel that hangs, a switch that does not answer) must hold up its own port or bridge
+//! and nothing else. So a plan is carried out in lanes: the steps of one PF one after the other, those of Open vSwitch one after
+//! the other, and both beside each other. While a lane is under way the node is looked at and planned on; what the lane is
+//! on is taken as it was planned ([`beside`]), because half-way through nothing is to be learned about it.
+//!
+//! Some things go together all the same. What is done for the node comes before its ports. Bridges come after the ports that
+//! they stand on. VFs are made on one port at a time: the kernel has one lock for it, and gains nothing. And two ports that one
+//! link is made of (a bond, a bridge) are not both disturbed at once, or the link would go down with both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::id::{Object, PciAddress};
+use crate::management::ports_below;
+use crate::observed::Observed;
+use crate::ovs::{self, Bridge, Setting};
+use crate::plan::Plan;
+use crate::step::{Change, Step};
+
+/// What is carried out one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// What is done for the node as a whole.
+    Node,
+    /// A PF and its VFs.
+    Port(PciAddress),
+    /// Open vSwitch.
+    Switch,
+}
+
+impl Lane {
+    /// Where steps on an object belong.
+    pub fn of(object: &Object) -> Lane {
+        match (object, object.pf()) {
+            (_, Some(pf)) => Lane::Port(pf),
+            (Object::Node, None) => Lane::Node,
+            (Object::Policy(..) | Object::Pci(_) | Object::Vf(_) | Object::Named(_), None) => Lane::Switch,
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lane::Node => f.write_str("node"),
+            Lane::Port(port) => port.fmt(f),
+            Lane::Switch => f.write_str("Open vSwitch"),
+        }
+    }
+}
+
+/// Steps that are carried out one after the other, and what must not be done meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// Where they belong.
+    pub lane: Lane,
+    /// The steps in order.
+    pub steps: Vec<Step>,
+    /// Ports that they are on or that their bridges stand on.
+    pub ports: BTreeSet<PciAddress>,
+}
+
+impl Course {
+    /// Whether an object is on a port or bridge that the steps are on.
+    pub fn covers(&self, object: &Object) -> bool {
+        self.steps.iter().any(|step| step.object.goes_with(object))
+    }
+
+    /// Whether VFs are made or removed.
+    fn resizes(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step.change, Change::SetNumVfs { .. } | Change::SetEswitch { .. }))
+    }
+
+    /// Whether the port itself is disturbed, and not only VFs of it.
+    fn disturbs_port(&self) -> bool {
+        matches!(self.lane, Lane::Port(_))
+            && self.steps.iter().any(|step| matches!(step.object, Object::Pci(_)))
+    }
+}
+
+/// What may begin, and what waits for what is under way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Next {
+    /// To be begun now, beside each other.
+    pub begin: Vec<Course>,
+    /// What waits, and for what.
+    pub wait: BTreeMap<Object, String>,
+}
+
+/// Which of the steps that are due may begin beside those that are under way. Steps that those under way cover are not due.
+pub fn next(due: &[Step], under_way: &[&Course], observed: &Observed) -> Next {
+    let mut next = Next::default();
+    let of_node: Vec<Step> = due.iter().filter(|step| step.object == Object::Node).cloned().collect();
+    let node = under_way.iter().any(|course| course.lane == Lane::Node) || !of_node.is_empty();
+    if !of_node.is_empty() && !under_way.iter().any(|course| course.lane == Lane::Node) {
+        next.begin.push(Course { lane: Lane::Node, steps: of_node, ports: BTreeSet::new() });
+    }
+    for (port, steps) in by_port(due) {
+        let course = Course { lane: Lane::Port(port), steps, ports: BTreeSet::from([port]) };
+        let others = || under_way.iter().copied().chain(&next.begin);
+        let hindered = others().find_map(|other| hinders(other, &course, observed));
+        match hindered.or_else(|| node.then(|| "waits for a step for the whole node".to_owned())) {
+            Some(why) => drop(next.wait.insert(Object::Pci(port), why)),
+            None => next.begin.push(course),
+        }
+    }
+    of_switch(due, under_way, observed, &mut next);
+    next
+}
+
+/// The steps on ports, by port.
+fn by_port(due: &[Step]) -> BTreeMap<PciAddress, Vec<Step>> {
+    let mut ports: BTreeMap<PciAddress, Vec<Step>> = BTreeMap::new();
+    for step in due {
+        if let Lane::Port(port) = Lane::of(&step.object) {
+            ports.entry(port).or_default().push(step.clone());
+        }
+    }
+    ports
+}
+
+/// Why a port's steps have to wait for others that are under way or begin now; none if they need not.
+fn hinders(other: &Course, course: &Course, observed: &Observed) -> Option<String> {
+    if let Some(port) = other.ports.intersection(&course.ports).next() {
+        return Some(format!("waits for steps on a bridge that stands on {port}"));
+    }
+    let Lane::Port(port) = other.lane else { return None };
+    if other.resizes() && course.resizes() {
+        return Some(format!("waits for the steps on {port}: VFs are made on one port at a time"));
+    }
+    let both: BTreeSet<PciAddress> = other.ports.union(&course.ports).copied().collect();
+    let tie = (other.disturbs_port() && course.disturbs_port()).then(|| tie(observed, &both)).flatten();
+    tie.map(|link| format!("waits for the steps on {port}: `{link}` is made of both ports"))
+}
+
+/// A link that is made of all these ports.
+fn tie<'a>(observed: &'a Observed, ports: &BTreeSet<PciAddress>) -> Option<&'a str> {
+    let is_above = |names: &mut dyn Iterator<Item = &str>| ports_below(observed, names).is_superset(ports);
+    let mut links = observed.links.iter().map(|link| link.name.as_str());
+    let link = links.find(|name| is_above(&mut std::iter::once(*name)));
+    let bridges = || observed.ovs.iter().flat_map(|ovs| &ovs.bridges);
+    link.or_else(|| {
+        let mut above = bridges().filter(|bridge| is_above(&mut interfaces(bridge)));
+        above.next().map(|bridge| bridge.name.as_str())
+    })
+}
+
+fn interfaces(bridge: &Bridge) -> impl Iterator<Item = &str> {
+    bridge.interfaces().map(|interface| interface.name.as_str())
+}
+
+/// Steps on bridges that stand on no port that is worked on or about to be: all at once, if Open vSwitch is free.
+fn of_switch(due: &[Step], under_way: &[&Course], observed: &Observed, next: &mut Next) {
+    let due: Vec<&Step> = due.iter().filter(|step| Lane::of(&step.object) == Lane::Switch).collect();
+    let busy = under_way.iter().any(|course| course.lane == Lane::Switch);
+    let of_ports = |course: &&Course| matches!(course.lane, Lane::Port(_));
+    let begun = under_way.iter().copied().chain(&next.begin).filter(of_ports);
+    let mut taken: BTreeSet<PciAddress> = begun.flat_map(|course| course.ports.iter().copied()).collect();
+    taken.extend(next.wait.keys().filter_map(Object::pf));
+    let mut course = Course { lane: Lane::Switch, steps: Vec::new(), ports: BTreeSet::new() };
+    let mut judged: Vec<(&Object, bool)> = Vec::new();
+    for step in &due {
+        let known = judged.iter().find(|(object, _)| object.goes_with(&step.object)).map(|(_, free)| *free);
+        let free = known.unwrap_or_else(|| {
+            let group: Vec<&Step> =
+                due.iter().filter(|other| other.object.goes_with(&step.object)).copied().collect();
+            let ports = stands_on(&group, observed);
+            let hindering = ports.intersection(&taken).next();
+            let why = match hindering {
+                _ if busy => Some("waits for other steps on Open vSwitch".to_owned()),
+                Some(port) => Some(format!("waits for the steps on {port}, which it stands on")),
+                None => None,
+            };
+            let free = why.is_none();
+            if free {
+                course.ports.extend(ports);
+            }
+            next.wait.extend(why.map(|why| (step.object.whole(), why)));
+            judged.push((&step.object, free));
+            free
+        });
+        if free {
+            course.steps.push((*step).clone());
+        }
+    }
+    if !course.steps.is_empty() {
+        next.begin.push(course);
+    }
+}
+
+/// The ports that the netdevs are on which steps of one bridge plug in or out.
+fn stands_on(group: &[&Step], observed: &Observed) -> BTreeSet<PciAddress> {
+    let mut netdevs: BTreeSet<&str> = BTreeSet::new();
+    for step in group {
+        let Change::Ovs { change, .. } = &step.change else { continue };
+        let bridge = step.object.bridge();
+        let there = || observed.ovs.iter().filter_map(|ovs| ovs.bridge(bridge?)).flat_map(interfaces);
+        match &**change {
+            ovs::Change::AddPort { to } => netdevs.extend(to.interfaces.iter().map(String::as_str)),
+            ovs::Change::Set { to: Setting::Members(to), .. } => {
+                netdevs.extend(to.iter().map(String::as_str).chain(there()));
+            }
+            ovs::Change::SetDatapath { .. }
+            | ovs::Change::RemoveBridge { .. }
+            | ovs::Change::ReplugPort { .. }
+            | ovs::Change::RemovePort { .. }
+            | ovs::Change::CollectPort { .. } => netdevs.extend(there()),
+            ovs::Change::SetHwOffload { .. }
+            | ovs::Change::CreateBridge { .. }
+            | ovs::Change::Set { .. }
+            | ovs::Change::AddMirror { .. }
+            | ovs::Change::SetMirror { .. }
+            | ovs::Change::RemoveMirror { .. } => {}
+        }
+    }
+    ports_below(observed, netdevs.into_iter())
+}
+
+/// A fresh plan beside steps that are under way: of what they are on, it says what was planned when they began. `begun` has
+/// these parts, each as [`part`] made it.
+pub fn beside<'a>(mut fresh: Plan, begun: impl Iterator<Item = (&'a Course, &'a Plan)>) -> Plan {
+    for (course, part) in begun {
+        let free = |object: &Object| !course.covers(object);
+        fresh.steps.retain(|step| free(&step.object));
+        fresh.blocked.retain(|blocked| free(&blocked.object));
+        fresh.unknown.retain(|unknown| free(&unknown.object));
+        fresh.held.retain(|held| free(&held.object));
+        fresh.subjects.retain(|subject| free(&subject.object));
+        fresh.steps.extend(part.steps.iter().cloned());
+        fresh.blocked.extend(part.blocked.iter().cloned());
+        fresh.unknown.extend(part.unknown.iter().cloned());
+        fresh.held.extend(part.held.iter().cloned());
+        fresh.subjects.extend(part.subjects.iter().cloned());
+        // As a plan is ordered: the node, ports by address, bridges.
+        fresh.steps.sort_by_key(|step| Lane::of(&step.object));
+        fresh.subjects.sort_by_key(|subject| Lane::of(&subject.object));
+    }
+    fresh
+}
+
+/// What a plan says of the ports and bridges that some steps of it are on.
+pub fn part(plan: &Plan, course: &Course) -> Plan {
+    let mine = |object: &Object| course.covers(object);
+    Plan {
+        steps: plan.steps.iter().filter(|step| mine(&step.object)).cloned().collect(),
+        blocked: plan.blocked.iter().filter(|blocked| mine(&blocked.object)).cloned().collect(),
+        unknown: plan.unknown.iter().filter(|unknown| mine(&unknown.object)).cloned().collect(),
+        subjects: plan.subjects.iter().filter(|subject| mine(&subject.object)).cloned().collect(),
+        held: plan.held.iter().filter(|held| mine(&held.object)).cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
