@@ -1,5 +1,8 @@
 //! What the daemon last saw of Open vSwitch. The daemon looks at the switch when the switch has changed, in a task of its own;
 //! an observation of the node takes what that task saw. So a switch that does not answer holds up nothing but itself.
+//!
+//! How mirrors fare nobody tells: the slow timer has the task look again, and compare counters. The loop hears of it only if
+//! a judgement has changed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,9 +16,10 @@ use portwright_ovs::unixctl::Unixctl;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::switch::SwitchPart;
+use super::switch::{SwitchPart, is_ours};
 use crate::daemon::facts::Cause;
 use crate::serve::wake::Wakes;
 
@@ -23,6 +27,8 @@ use crate::serve::wake::Wakes;
 const FIRST_WITHIN: Duration = Duration::from_secs(3);
 /// Changes of a switch come in bursts: adding a port are three or four.
 const SETTLES: Duration = Duration::from_millis(20);
+/// Mirrors are judged no more often: Open vSwitch writes counters every five seconds.
+const JUDGED_EVERY: Duration = Duration::from_secs(6);
 
 /// What a look at the switch gave.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +56,14 @@ impl Look {
             Seen::Absent => Look::Absent,
             Seen::Unreachable(error) => Look::Unreachable { why: chain(&*error) },
             Seen::There(ovs) => Look::There { ovs, vswitchd },
+        }
+    }
+
+    /// Whether there are mirrors to judge.
+    fn has_mirrors(&self) -> bool {
+        match self {
+            Look::There { ovs, .. } => ovs.bridges.iter().flat_map(|bridge| &bridge.mirrors).any(is_ours),
+            Look::Absent | Look::Unreachable { .. } => false,
         }
     }
 }
@@ -114,11 +128,17 @@ impl Eye {
     ) {
         let folder = remote.directory().map(ToOwned::to_owned);
         let mut files = FolderWatch::new(folder.iter().cloned().collect());
+        let mut judge_from = Instant::now();
         loop {
-            let switch = Arc::clone(&switch);
-            let look = tokio::task::spawn_blocking(move || locked(&switch).look()).await;
-            let Ok(look) = look else { return };
+            let judging = Instant::now() >= judge_from;
+            if judging {
+                judge_from = Instant::now() + JUDGED_EVERY;
+            }
+            let look = looked(&switch, judging).await;
+            let Some(look) = look else { return };
             let lives = matches!(&look, Look::There { ovs, .. } if ovs.vswitchd.is(&true));
+            // What has just changed is judged as soon as there may be new counters.
+            let owed = !judging && look.has_mirrors();
             if self.keep(look) {
                 wakes.wake(Cause::Switch);
             }
@@ -129,10 +149,21 @@ impl Eye {
                 _ = files.changed() => {}
                 () = self.again.notified() => {}
                 () = death => {}
+                () = sleep_until(judge_from), if owed => {}
             }
             drop(tokio::time::timeout(SETTLES, std::future::pending::<()>()).await);
         }
     }
+}
+
+/// Looks at the switch, which takes as long as it takes; none if that panics.
+async fn looked(switch: &Arc<Mutex<SwitchPart>>, judging: bool) -> Option<Look> {
+    let switch = Arc::clone(switch);
+    let look = move || {
+        let mut switch = locked(&switch);
+        if judging { switch.look_and_judge() } else { switch.look() }
+    };
+    tokio::task::spawn_blocking(look).await.ok()
 }
 
 /// Waits until ovs-vswitchd, which lives, is no more: its end of a control connection is closed then. Nothing in the database

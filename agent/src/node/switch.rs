@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portwright_core::drive::{RunError, chain};
 use portwright_core::observed::Problem;
-use portwright_core::ovs::{MirrorHealth, MirrorWatch, Ovs, Target};
+use portwright_core::ovs::{Mirror, MirrorHealth, MirrorWatch, Ovs, Target};
 use portwright_core::{Observed, Step};
 use portwright_host::deadline::Stopwatch;
 use portwright_host::root::Root;
@@ -76,11 +76,39 @@ impl SwitchPart {
         self.gone.clone()
     }
 
-    /// Looks at the switch.
+    /// Looks at the switch. Mirrors are as they were judged last.
     pub fn look(&mut self) -> Look {
         let Some(node) = &mut self.node else { return Look::Absent };
         let seen = node.observe();
-        Look::of(seen, node.vswitchd_pid())
+        let mut look = Look::of(seen, node.vswitchd_pid());
+        if let Look::There { ovs, .. } = &mut look {
+            self.mirrors.note(ovs);
+        }
+        look
+    }
+
+    /// Looks at the switch, and judges how our mirrors fare by comparing their counters with those of earlier calls. Only reads, and can
+    /// be called at any rate; a mirror that does not copy is told after three looks, each six seconds or more after the one before.
+    pub fn look_and_judge(&mut self) -> Look {
+        let mut look = self.look();
+        if let Look::There { ovs, .. } = &mut look {
+            self.judge(ovs);
+            self.mirrors.note(ovs);
+        }
+        look
+    }
+
+    /// How each of our mirrors in an observed switch fares, as [`SwitchPart::look_and_judge`] finds out.
+    pub fn mirror_health(&mut self, observed: &Observed) -> BTreeMap<Target, MirrorHealth> {
+        observed.ovs.as_ref().map(|ovs| self.judge(ovs)).unwrap_or_default()
+    }
+
+    /// Counters change by themselves: what is kept and compared is without them.
+    fn judge(&mut self, ovs: &Ovs) -> BTreeMap<Target, MirrorHealth> {
+        let mut counted = ovs.clone();
+        counted.bridges.iter_mut().for_each(|bridge| bridge.mirrors.retain(is_ours));
+        self.count(&mut counted);
+        self.mirrors.judge(&counted, self.clock.elapsed())
     }
 
     /// The database's address, if there may be a switch.
@@ -94,14 +122,6 @@ impl SwitchPart {
         if let Err(error) = node.count(ovs) {
             tracing::debug!(error = chain(&error), "counters of mirrors were not read");
         }
-    }
-
-    /// How each mirror of an observed switch fares, by comparing its counters with those of earlier calls. Only reads, and can
-    /// be called at any rate; a mirror that does not copy is told after three looks, each six seconds or more after the one before.
-    pub fn mirror_health(&mut self, observed: &Observed) -> BTreeMap<Target, MirrorHealth> {
-        let Some(mut ovs) = observed.ovs.clone() else { return BTreeMap::new() };
-        self.count(&mut ovs);
-        self.mirrors.judge(&ovs, self.clock.elapsed())
     }
 
     /// Tells when it is worth looking at the switch again; none if there is no switch to look at. The watch may be awaited in any runtime.
@@ -139,6 +159,11 @@ impl SwitchPart {
     pub fn ping(&mut self) -> Option<Result<Liveness, OvsError>> {
         self.node.as_mut().map(OvsNode::ping)
     }
+}
+
+/// Whether a mirror carries our owner key: how others' mirrors fare is their business.
+pub(super) fn is_ours(mirror: &Mirror) -> bool {
+    mirror.owner().is_some()
 }
 
 /// Internal ports that have lost their device. ovs-vswitchd's files are looked at only if some port is not where it was made.

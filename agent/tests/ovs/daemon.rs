@@ -3,14 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::rig::Rig;
+use crate::traffic::{Flow, exchange};
 
 const SPEC: &str = "bridges:
 - name: br0
@@ -50,6 +52,29 @@ impl Daemon {
                 Ok(line) => heard.push(line),
                 Err(_) => panic!("it does not say {what}: {heard:#?}"),
             }
+        }
+    }
+
+    /// What a verb that asks the daemon prints. It has a `/run/portwright` of its own.
+    fn asked(&self, verb: &[&str]) -> Value {
+        let (pid, binary) = (self.child.id().to_string(), env!("CARGO_BIN_EXE_portwright"));
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &pid, "-m", "-n", binary]).args(verb).args(["-o", "json"]);
+        let output = command.output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{verb:?}: {error}: {output:?}"))
+    }
+
+    /// Waits until the only mirror's `Ready` has a reason. The slow timer is slow, so it is asked to look again and again.
+    fn mirror_becomes(&self, reason: &str) -> Value {
+        let start = Instant::now();
+        loop {
+            let state = self.asked(&["reconcile"]);
+            let ready = state["bridges"][0]["mirrors"][0]["conditions"][0].clone();
+            if ready["reason"] == reason {
+                return ready;
+            }
+            assert!(start.elapsed() < Duration::from_secs(90), "{reason}: {state:#}");
+            std::thread::park_timeout(Duration::from_millis(500));
         }
     }
 
@@ -165,4 +190,37 @@ fn the_last_good_policy_is_applied_once_before_kubelet_starts() {
     let ran = rig.portwright(&["run", "--once", "--before-kubelet"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(rig.vsctl("get port va tag"), "10");
+}
+
+/// That a mirror is set up says nothing of whether anybody sees copies. Here Open vSwitch drops what enters by the port that
+/// the mirror copies from, because somebody else's mirror has it as output.
+#[test]
+fn a_mirror_that_is_set_up_and_copies_nothing_is_told() {
+    let mut rig = Rig::start();
+    let (a, b) = (rig.pod("a", 1), rig.pod("b", 2));
+    let spec = "bridges:
+- {name: br0, datapath: netdev, ports: [{name: va}, {name: vb}, {name: mon0, type: internal}]}
+mirrors:
+- {name: tap, bridge: br0, select: {ports: [va], direction: ingress}, output: {port: mon0}}";
+    let policy = rig.policy("p", spec);
+    let daemon = Daemon::start(&rig, &[&policy]);
+    rig.wait_until("mirror tap name=tap");
+    daemon.says("the run has ended");
+    let ready = daemon.mirror_becomes("MirrorOutputDown");
+    assert!(ready["status"] == "False" && ready["message"].as_str().unwrap().contains("`mon0`"), "{ready}");
+    rig.ip(&["link", "set", "mon0", "up"]);
+    daemon.mirror_becomes("InSync");
+    exchange(&a, &b, 20);
+    let flow = Flow::start(&a, &b);
+    rig.vsctl("-- --id=@p get port va -- --id=@s get port vb -- --id=@m create mirror name=theirs select_src_port=@s output_port=@p -- add bridge br0 mirrors @m");
+    rig.look_at_flows_again();
+    let ready = daemon.mirror_becomes("MirrorNotCopying");
+    assert_eq!(ready["status"], "False");
+    let node = daemon.asked(&["status"])["conditions"][0].clone();
+    assert_eq!((&node["status"], &node["reason"]), (&"False".into(), &"MirrorNotCopying".into()), "{node}");
+    rig.vsctl("-- --id=@m get mirror theirs -- remove bridge br0 mirrors @m");
+    rig.look_at_flows_again();
+    daemon.mirror_becomes("InSync");
+    drop(flow);
+    assert_eq!(daemon.stop(), Some(0));
 }

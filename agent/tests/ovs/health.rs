@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use portwright_core::Observed;
+use portwright::node::eye::Look;
 use portwright_core::ovs::{MirrorHealth, MirrorWatch, Target};
 use portwright_ovs::node::{OvsNode, Seen};
 use serde_json::Value;
@@ -107,13 +107,7 @@ fn a_mirror_that_stopped_copying_is_told_without_a_write() {
     assert_eq!(rig.vsctl("get open_vswitch . next_cfg"), before, "looking writes nothing");
     // Open vSwitch takes it and says nothing, but the mirror is dead.
     rig.vsctl("-- --id=@p get port far0 -- set mirror tap output_port=@p");
-    rig.server.appctl(
-        &format!(
-            "ovs-vswitchd.{}.ctl",
-            std::fs::read_to_string(rig.server.path("ovs-vswitchd.pid")).unwrap().trim()
-        ),
-        &["fdb/flush", "br0"],
-    );
+    rig.look_at_flows_again();
     until_health(MirrorHealth::DoesNotCopy);
     rig.apply(SPEC);
     until_health(MirrorHealth::Works);
@@ -152,6 +146,28 @@ fn the_probe_tells_working_mirrors_of_ours_from_dead_ones_and_leaves_others_alon
     assert_eq!(rig.vsctl("get mirror theirs statistics:tx_packets"), "77", "not ours");
 }
 
+/// What the daemon keeps of a look, and compares with the next: counters that grow are no news.
+#[test]
+fn counters_that_grow_make_no_other_look() {
+    let (rig, a, b) = node();
+    let flow = Flow::start(&a, &b);
+    let state = tempfile::tempdir().unwrap();
+    let remote = Some(rig.server.remote());
+    let keep = portwright::node::Keeping::No;
+    let mut part =
+        portwright::node::SwitchPart::new(remote, Duration::from_secs(10), state.path(), keep).unwrap();
+    let counted = |rig: &Rig| mirror(rig)["counts"]["copied"].as_u64().unwrap_or_default();
+    until("the first copies", || counted(&rig) > 0);
+    let (before, first) = (part.look_and_judge(), counted(&rig));
+    let Look::There { ovs, .. } = &before else { panic!("{before:?}") };
+    let judged = ovs.bridge("br0").unwrap().mirrors[0].judged;
+    assert_eq!(judged, Some(MirrorHealth::Works));
+    until("more copies", || counted(&rig) > first);
+    assert_eq!(part.look_and_judge(), before);
+    assert_eq!(part.look(), before, "a look that judges nothing keeps what was judged");
+    drop(flow);
+}
+
 /// What the daemon asks for, through the node that it has.
 #[test]
 fn without_open_vswitch_there_is_nothing_to_judge() {
@@ -163,6 +179,6 @@ fn without_open_vswitch_there_is_nothing_to_judge() {
         portwright::node::Keeping::No,
     )
     .unwrap();
-    assert!(part.mirror_health(&Observed::default()).is_empty());
+    assert_eq!(part.look_and_judge(), Look::Absent);
     assert!(part.watch().is_none());
 }

@@ -103,6 +103,12 @@ impl Rig {
         command
     }
 
+    /// Has the switch look at cached flows of `br0` again: it does not do so for a mirror that was changed by hand.
+    pub fn look_at_flows_again(&self) {
+        let pid = std::fs::read_to_string(self.server.path("ovs-vswitchd.pid")).unwrap();
+        self.server.appctl(&format!("ovs-vswitchd.{}.ctl", pid.trim()), &["fdb/flush", "br0"]);
+    }
+
     /// Waits until a row is as these words say; the database itself tells.
     pub fn wait_until(&self, words: &str) {
         self.vsctl(&format!("wait-until {words}"));

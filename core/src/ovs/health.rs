@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::observed::{Mirror, Ovs};
+use super::observed::{Copies, Mirror, Ovs};
 use super::target::Target;
 
 /// Open vSwitch writes counters every five seconds; looks that are closer say nothing new.
@@ -110,10 +110,18 @@ struct Track {
     silent: u8,
 }
 
+/// A judgement, and what the mirror was like then: one that copies something else, or to somewhere else, is another one.
+#[derive(Debug, Clone)]
+struct Judged {
+    copies: Copies,
+    health: MirrorHealth,
+}
+
 /// Judges mirrors by comparing looks.
 #[derive(Debug, Clone, Default)]
 pub struct MirrorWatch {
     tracks: BTreeMap<Target, Track>,
+    judged: BTreeMap<Target, Judged>,
 }
 
 impl MirrorWatch {
@@ -121,7 +129,7 @@ impl MirrorWatch {
     /// before change nothing of a judgement, so it may be called at any rate.
     pub fn judge(&mut self, ovs: &Ovs, now: Duration) -> BTreeMap<Target, MirrorHealth> {
         let mut tracks = std::mem::take(&mut self.tracks);
-        let mut judged = BTreeMap::new();
+        let before = std::mem::take(&mut self.judged);
         for bridge in &ovs.bridges {
             for mirror in &bridge.mirrors {
                 let target = Target::mirror(&bridge.name, &mirror.name);
@@ -129,16 +137,28 @@ impl MirrorWatch {
                 if let (MirrorHealth::Works | MirrorHealth::NotCounted, Some(counts)) =
                     (health, mirror.counts)
                 {
-                    let track = next(tracks.remove(&target), counts, now);
+                    let same = before.get(&target).is_some_and(|one| one.copies == mirror.copies);
+                    let track = next(tracks.remove(&target).filter(|_| same), counts, now);
                     if track.silent >= SILENT {
                         health = MirrorHealth::DoesNotCopy;
                     }
                     self.tracks.insert(target.clone(), track);
                 }
-                judged.insert(target, health);
+                self.judged.insert(target, Judged { copies: mirror.copies.clone(), health });
             }
         }
-        judged
+        self.judged.iter().map(|(target, judged)| (target.clone(), judged.health)).collect()
+    }
+
+    /// Notes in what was seen how its mirrors were judged last. One that was not judged yet, or is another one by now, is left out.
+    pub fn note(&self, ovs: &mut Ovs) {
+        for bridge in &mut ovs.bridges {
+            for mirror in &mut bridge.mirrors {
+                let judged = self.judged.get(&Target::mirror(&bridge.name, &mirror.name));
+                let same = judged.filter(|judged| judged.copies == mirror.copies);
+                mirror.judged = same.map(|judged| judged.health);
+            }
+        }
     }
 }
 
@@ -234,6 +254,32 @@ mod tests {
         assert_eq!(after(&[never.clone(), never.clone()], TEN), MirrorHealth::NotCounted);
         assert_eq!(after(&[never.clone(), never.clone(), never.clone()], TEN), MirrorHealth::DoesNotCopy);
         assert_eq!(after(&[never.clone(), never, counted(Some(0), None)], TEN), MirrorHealth::Works);
+    }
+
+    #[test]
+    fn a_mirror_that_is_changed_is_another_one() {
+        let ovs = |mirror: &Mirror| {
+            let bridge =
+                Bridge { name: "br0".to_owned(), mirrors: vec![mirror.clone()], ..Bridge::default() };
+            Ovs { bridges: vec![bridge], ..Ovs::default() }
+        };
+        let noted = |watch: &MirrorWatch, mirror: &Mirror| {
+            let mut seen = ovs(mirror);
+            watch.note(&mut seen);
+            seen.bridges.first().and_then(|bridge| bridge.mirrors.first()).and_then(|mirror| mirror.judged)
+        };
+        let dead = counted(None, None);
+        let mut watch = MirrorWatch::default();
+        assert_eq!(noted(&watch, &dead), None, "not judged yet");
+        for look in 0_u32..3 {
+            watch.judge(&ovs(&dead), TEN.saturating_mul(look));
+        }
+        assert_eq!(noted(&watch, &mirror(None)), Some(MirrorHealth::DoesNotCopy), "without counters too");
+        let mut changed = dead.clone();
+        changed.copies.sources.insert("b".to_owned());
+        assert_eq!(noted(&watch, &changed), None);
+        watch.judge(&ovs(&changed), TEN.saturating_mul(3));
+        assert_eq!(noted(&watch, &changed), Some(MirrorHealth::NotCounted), "its past is another one's");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::OWNER_KEY;
-use super::health::MirrorCounts;
+use super::health::{MirrorCounts, MirrorHealth};
 use crate::fact::Fact;
 
 /// Keys and values of a row's free-form column.
@@ -219,6 +219,9 @@ pub struct Mirror {
     /// What is counted about it, where somebody has asked.
     #[serde(default)]
     pub counts: Option<MirrorCounts>,
+    /// How it fares, where somebody compares its counters. Planning does not look at it either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<MirrorHealth>,
 }
 
 /// What a mirror copies and where to: (all or from sources or to destinations) and in the VLANs.

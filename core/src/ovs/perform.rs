@@ -235,6 +235,7 @@ fn perform_on_mirror(bridge: &mut Bridge, name: &str, owner: &str, change: &Chan
                 copies: to.clone(),
                 external_ids: owner_ids(owner),
                 counts: None,
+                judged: None,
             };
             bridge.mirrors.push(mirror);
             bridge.mirrors.sort_by(|a, b| a.name.cmp(&b.name));

@@ -136,6 +136,7 @@ fn mirror(choices: &mut Choices<'_>, names: &[String]) -> Mirror {
         },
         external_ids: owner(choices),
         counts: None,
+        judged: None,
     }
 }
 

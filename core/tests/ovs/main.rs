@@ -79,7 +79,7 @@ fn foreign(observed: &Observed, desired: &Desired) -> BTreeMap<String, String> {
             mirrors.iter().filter(|mirror| !ours(mirror.owner()) && !adopted(name)).enumerate()
         {
             // Open vSwitch itself takes ports that go out of a mirror.
-            let Mirror { name: mirror_name, copies, external_ids, counts: _ } = mirror;
+            let Mirror { name: mirror_name, copies, external_ids, counts: _, judged: _ } = mirror;
             let bare = (copies.all, &copies.vlans, copies.output_vlan, copies.snaplen, external_ids);
             rows.insert(format!("mirror {name}/{mirror_name}/{number}"), format!("{bare:?}"));
         }

@@ -89,5 +89,6 @@ pub(super) fn mirror(read: &vswitch::Mirror) -> Mirror {
         },
         external_ids: read.external_ids.clone(),
         counts: None,
+        judged: None,
     }
 }

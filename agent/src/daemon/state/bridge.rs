@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use portwright_api::state::{BridgeState, MirrorState, limit};
-use portwright_core::Object;
-use portwright_core::ovs::{Bridge, BridgeWish, Part, Target};
+use portwright_core::ovs::{Bridge, BridgeWish, Mirror, MirrorHealth, Part, Target};
+use portwright_core::{Object, Reason};
 
 use super::Scene;
 use super::room::number;
@@ -58,6 +58,32 @@ fn or_unmanaged(scene: &Scene<'_>, object: &Object, verdict: Verdict) -> Verdict
     verdict
 }
 
+/// A mirror that is as it should be in the database, and does not do what it is for.
+fn or_ailing(verdict: Verdict, row: Option<&Mirror>) -> Verdict {
+    let Some(row) = row.filter(|_| verdict.holds()) else { return verdict };
+    let output = row.copies.output_port.as_deref().unwrap_or_default();
+    match row.judged {
+        Some(MirrorHealth::NoOutput) => {
+            Verdict::no(Reason::MirrorOutputMissing, "its output port is not there")
+        }
+        Some(MirrorHealth::OutputDown) => Verdict::no(
+            Word::MirrorOutputDown,
+            format!("its output port `{output}` is down, so nobody sees the copies"),
+        ),
+        Some(MirrorHealth::DoesNotCopy) => Verdict::no(
+            Word::MirrorNotCopying,
+            "frames pass at its ports and none is copied, or Open vSwitch does not count for it; `portwright ovs probe` asks it",
+        ),
+        None
+        | Some(
+            MirrorHealth::Unknown
+            | MirrorHealth::SelectsNothing
+            | MirrorHealth::NotCounted
+            | MirrorHealth::Works,
+        ) => verdict,
+    }
+}
+
 fn wish<'a>(scene: &Scene<'a>, policy: &str, name: &str) -> Option<&'a BridgeWish> {
     let document = scene.facts.desired.documents.iter().find(|document| document.name == policy)?;
     document.ovs.bridges.iter().find(|wish| wish.name == name)
@@ -77,6 +103,7 @@ fn mirrors(scene: &Scene<'_>, bridge: &str, found: Option<&Bridge>) -> Vec<Mirro
         let policy = scene.follows(&object);
         let verdict = judge(scene, scene.mode(policy), &|other| *other == object);
         let verdict = or_unmanaged(scene, &object, verdict);
+        let verdict = or_ailing(verdict, row.filter(|_| scene.claims.contains_key(&object)));
         let sources = match row.map(|row| &row.copies) {
             None => 0,
             Some(copies) if copies.all => found.map_or(0, |bridge| bridge.others().count()),

@@ -40,6 +40,10 @@ pub enum Word {
     Unhealthy,
     /// kubelet does not listen to the pool.
     NotRegistered,
+    /// The port that a mirror's copies go to is down.
+    MirrorOutputDown,
+    /// Frames pass at a mirror's ports and are not copied.
+    MirrorNotCopying,
 }
 
 impl Word {
@@ -62,6 +66,8 @@ impl Word {
         Word::NoDevices,
         Word::Unhealthy,
         Word::NotRegistered,
+        Word::MirrorOutputDown,
+        Word::MirrorNotCopying,
     ];
 }
 
