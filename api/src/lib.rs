@@ -19,7 +19,7 @@ pub mod state;
 mod tree;
 mod yaml;
 
-pub use check::check;
+pub use check::{check, check_selector};
 pub use convert::convert;
 pub use crd::{crd_yaml, crds, json_schema, json_schema_text, state_schema_text};
 pub use error::{FieldError, PolicyError, Position};

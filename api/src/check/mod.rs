@@ -5,6 +5,7 @@ mod bridge;
 mod mirror;
 mod pool;
 mod port;
+mod selector;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use portwright_core::desired::NicEntry;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use crate::convert;
 use crate::error::FieldError;
 use crate::names;
-use crate::policy::{LabelExpression, LabelOperator, NodePolicy, NodePolicySpec, NodeSelector};
+use crate::policy::{NodePolicy, NodePolicySpec, NodeSelector};
 use crate::tree::shortened;
 
 /// Everything that is wrong with a policy, section by section. Sections that are not there yet are checked too, but that
@@ -22,6 +23,13 @@ pub fn check(policy: &NodePolicy) -> Vec<FieldError> {
     let mut errors = Errors::default();
     // Only what is wrong is asked for; the entries that are right are not needed.
     drop(sections(policy, &mut errors));
+    errors.list
+}
+
+/// Everything that is wrong with a selector of nodes. It may be right in a policy that is wrong elsewhere.
+pub fn check_selector(selector: &NodeSelector) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    selector::check(selector, &mut errors);
     errors.list
 }
 
@@ -46,7 +54,7 @@ pub(crate) fn sections(policy: &NodePolicy, errors: &mut Errors) -> Vec<NicEntry
         None => errors.add("metadata.name", "is missing"),
     }
     if let Some(selector) = node_selector {
-        check_node_selector(selector, errors);
+        selector::check(selector, errors);
     }
     if let Some(limit) = max_unavailable {
         errors.rule("spec.maxUnavailable", check_max_unavailable(limit));
@@ -112,36 +120,6 @@ impl Unique {
         }
         self.0.insert(key.to_owned(), path.to_owned());
         true
-    }
-}
-
-fn check_node_selector(selector: &NodeSelector, errors: &mut Errors) {
-    let NodeSelector { match_labels, match_expressions } = selector;
-    for (key, value) in match_labels {
-        let path = format!("spec.nodeSelector.matchLabels[{key}]");
-        errors.rule(path.clone(), names::label_key(key));
-        errors.rule(path, names::label_value(value));
-    }
-    for (index, expression) in match_expressions.iter().enumerate() {
-        let path = format!("spec.nodeSelector.matchExpressions[{index}]");
-        let LabelExpression { key, operator, values } = expression;
-        errors.rule(format!("{path}.key"), names::label_key(key));
-        match operator {
-            LabelOperator::In | LabelOperator::NotIn if values.is_empty() => {
-                errors
-                    .add(format!("{path}.values"), "is empty; In and NotIn compare with at least one value");
-            }
-            LabelOperator::Exists | LabelOperator::DoesNotExist if !values.is_empty() => {
-                errors.add(format!("{path}.values"), "has values; Exists and DoesNotExist take none");
-            }
-            LabelOperator::In
-            | LabelOperator::NotIn
-            | LabelOperator::Exists
-            | LabelOperator::DoesNotExist => {}
-        }
-        for (number, value) in values.iter().enumerate() {
-            errors.rule(format!("{path}.values[{number}]"), names::label_value(value));
-        }
     }
 }
 

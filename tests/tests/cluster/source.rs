@@ -58,6 +58,18 @@ async fn labels_of_the_node_decide_and_may_change() {
 }
 
 #[tokio::test]
+async fn a_selector_that_turns_impossible_is_told_and_releases_nothing() {
+    let mut followed = Followed::start().await;
+    policy(&followed.api, "p", zone_a(1));
+    followed.priority("p", 1).await;
+    let impossible = json!({"matchLabels": {"zone": "a"}, "matchExpressions": [{"key": "zone", "operator": "DoesNotExist"}]});
+    policy(&followed.api, "p", json!({"nodeSelector": impossible}));
+    let wish = followed.until("told", |wish| wish.policies.get("p").is_none_or(|p| p.read.is_err())).await;
+    let why = wish.policies["p"].read.as_ref().unwrap_err();
+    assert!(why.starts_with("spec.nodeSelector: selects no node: label `zone`"), "{why}");
+}
+
+#[tokio::test]
 async fn what_does_not_matter_wakes_nobody() {
     let mut followed = Followed::start().await;
     policy(&followed.api, "p", zone_a(1));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::DynamicObject;
 use portwright_api::policy::{NodePolicy, NodeSelector};
-use portwright_api::{FieldError, convert, policy_from_json};
+use portwright_api::{FieldError, check_selector, convert, policy_from_json};
 use portwright_core::desired::{DisruptionPolicy, Document};
 use serde_json::Value as Json;
 
@@ -26,8 +26,8 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// Reads an object. A policy whose selector cannot be read is for every node: nothing of it is applied, and somebody
-    /// has to say what is wrong.
+    /// Reads an object. A policy whose selector cannot be read, or can match no node, is for every node: nothing of it is
+    /// applied, somebody has to say what is wrong, and where it was followed the last good version holds.
     pub fn read(object: DynamicObject) -> Followed {
         let (uid, generation) = (object.metadata.uid.clone(), object.metadata.generation);
         let matched = object.data.pointer("/status/matchedNodes").and_then(Json::as_u64);
@@ -46,6 +46,7 @@ impl Followed {
                 .pointer("/spec/nodeSelector")
                 .and_then(|selector| serde_json::from_value(selector.clone()).ok()),
         };
+        let selector = selector.filter(|selector| check_selector(selector).is_empty());
         let (max_unavailable, cordon) = typed.as_ref().map_or_else(
             |_| (MaxUnavailable::default(), false),
             |policy| (max_unavailable(policy, matched), policy.spec.cordon),
@@ -154,6 +155,26 @@ mod tests {
     fn an_unreadable_selector_is_everybodys_business() {
         let followed = read(json!({"nodeSelector": ["zone"]}));
         assert!(followed.policy.read.is_err() && followed.selects(&BTreeMap::new()));
+    }
+
+    #[test]
+    fn a_selector_that_no_node_can_match_is_everybodys_business() {
+        let expression =
+            |operator: &str, values: Value| json!({"key": "zone", "operator": operator, "values": values});
+        for selector in [
+            json!({"matchLabels": {"bad key": "a"}}),
+            json!({"matchLabels": {"zone": "no value!"}}),
+            json!({"matchExpressions": [expression("In", json!([]))]}),
+            json!({"matchExpressions": [expression("In", json!(["a"])), expression("NotIn", json!(["a"]))]}),
+        ] {
+            for spec in
+                [json!({"nodeSelector": selector}), json!({"nodeSelector": selector, "priority": "high"})]
+            {
+                let followed = read(spec.clone());
+                assert!(followed.selects(&BTreeMap::new()), "{spec}");
+                assert!(followed.policy.read.is_err(), "{spec}");
+            }
+        }
     }
 
     #[test]

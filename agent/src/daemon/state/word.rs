@@ -40,6 +40,8 @@ pub enum Word {
     Unhealthy,
     /// kubelet does not listen to the pool.
     NotRegistered,
+    /// The policy selects no node that has an agent.
+    NoNodes,
     /// The port that a mirror's copies go to is down.
     MirrorOutputDown,
     /// Frames pass at a mirror's ports and are not copied.
@@ -66,6 +68,7 @@ impl Word {
         Word::NoDevices,
         Word::Unhealthy,
         Word::NotRegistered,
+        Word::NoNodes,
         Word::MirrorOutputDown,
         Word::MirrorNotCopying,
     ];

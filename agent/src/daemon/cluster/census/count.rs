@@ -61,7 +61,7 @@ impl Count {
             ),
         };
         let done = if nodes == 0 {
-            (ConditionStatus::Unknown, "Pending", "selects no node that has an agent".to_owned())
+            (ConditionStatus::Unknown, "NoNodes", "selects no node that has an agent".to_owned())
         } else if ready == nodes {
             (ConditionStatus::True, "InSync", format!("in place on {}", all(nodes)))
         } else {
@@ -138,6 +138,7 @@ mod tests {
 
     use super::{Count, count};
     use crate::daemon::cluster::contribution::Contribution;
+    use crate::daemon::state::word::Word;
 
     fn node(uid: &str, generation: i64, accepted: bool, ready: bool) -> BTreeMap<String, Contribution> {
         let contribution = Contribution { uid: uid.to_owned(), generation, pfs: 2, accepted, ready };
@@ -172,6 +173,7 @@ mod tests {
         let second = all_ready.status(3, "2", "11:00", &first);
         assert!(second.conditions.iter().all(|one| one.last_transition_time == "10:00"), "{second:?}");
         let none = Count::default().status(3, "3", "12:00", &second);
+        assert!(none.conditions.iter().any(|one| one.reason == Word::NoNodes.to_string()), "{none:?}");
         assert!(none.conditions.iter().all(|one| one.last_transition_time == "12:00"), "{none:?}");
     }
 }
