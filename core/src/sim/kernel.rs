@@ -197,7 +197,7 @@ impl Kernel {
         let [_, _, high, low] = ifindex.to_be_bytes();
         let random = MacAddress([0x0e, 0xff, 0, 0, high, low]);
         vf.netdev = Some(SimNetdev {
-            name: format!("vf{:x}n{}", reference.pf.bus, reference.index),
+            name: format!("vf{:x}n{}", vf_address(reference).bus, reference.index),
             ifindex,
             mac: if takes_admin { vf.admin.mac } else { random },
             mtu: most.min(1500),
@@ -360,5 +360,6 @@ impl SimVf {
 fn vf_address(vf: VfRef) -> PciAddress {
     let [_, low] = (16 + (vf.index >> 3)).to_be_bytes();
     let [_, function] = (vf.index & 7).to_be_bytes();
-    PciAddress { device: low & 31, function, ..vf.pf }
+    // Two ports of one card have their VFs on buses of their own.
+    PciAddress { bus: vf.pf.bus.wrapping_add(vf.pf.function), device: low & 31, function, ..vf.pf }
 }

@@ -5,6 +5,7 @@
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
+mod hands;
 mod kernel;
 mod node;
 mod node_journal;
@@ -28,8 +29,12 @@ fn main() {
     // As the usual harness: words choose tests by name, options are for it alone.
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let mut run = 0;
-    for (name, test) in
-        child::TESTS.into_iter().chain(node::TESTS).chain(node_journal::TESTS).chain(node_links::TESTS)
+    for (name, test) in child::TESTS
+        .into_iter()
+        .chain(node::TESTS)
+        .chain(node_journal::TESTS)
+        .chain(node_links::TESTS)
+        .chain(hands::TESTS)
     {
         if filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())) {
             println!("test {name}");

@@ -81,10 +81,17 @@ impl Bench {
     }
 
     pub(crate) fn open(&self) -> HostNode {
-        let profile = "name = \"igb\"\nsummary = \"test\"\ndrivers = [\"igb\"]\n\
-            [numvfs-deadline-ms]\nvalue = 300\nsource = \"test\"\nconfidence = \"assumed\"\n\
-            [netdev-deadline-ms]\nvalue = 100\nsource = \"test\"\nconfidence = \"assumed\"\n";
-        let profiles = Profiles::parse([("igb.toml", profile)]).unwrap();
+        self.open_with(300)
+    }
+
+    /// A node whose watchdog gives up a resizing write after so many milliseconds.
+    pub(crate) fn open_with(&self, deadline: u32) -> HostNode {
+        let profile = format!(
+            "name = \"igb\"\nsummary = \"test\"\ndrivers = [\"igb\"]\n\
+            [numvfs-deadline-ms]\nvalue = {deadline}\nsource = \"test\"\nconfidence = \"assumed\"\n\
+            [netdev-deadline-ms]\nvalue = 100\nsource = \"test\"\nconfidence = \"assumed\"\n"
+        );
+        let profiles = Profiles::parse([("igb.toml", profile.as_str())]).unwrap();
         let root = Root::new(self.root());
         let mut node = HostNode::open(root, self.root().join("state"), profiles, launcher()).unwrap();
         node.observe().unwrap();

@@ -23,6 +23,7 @@ mod asked;
 mod cluster;
 mod crash;
 mod drift;
+mod hang;
 mod mirrors;
 mod pools;
 mod rig;

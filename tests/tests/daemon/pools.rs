@@ -10,14 +10,14 @@ use portwright_tests::kubelet::{Answer, Kubelet, Pod};
 use crate::rig::{POLICY, WITHIN, in_sync_after, machine, pf, sequence, source, start, vf};
 
 /// What Allocate looks at itself is on disk: the VF's driver and, unless it is elsewhere, its netdev.
-fn on_disk(root: &Path, id: &str, netdev: bool) {
+pub fn on_disk(root: &Path, id: &str, netdev: bool) {
     let device = root.join("sys/bus/pci/devices").join(id);
     std::fs::create_dir_all(if netdev { device.join("net/ens0v0") } else { device.clone() }).unwrap();
     std::fs::create_dir_all(root.join("sys/bus/pci/drivers/iavf")).unwrap();
     std::os::unix::fs::symlink("../../drivers/iavf", device.join("driver")).unwrap();
 }
 
-fn request(id: &str) -> AllocateRequest {
+pub fn request(id: &str) -> AllocateRequest {
     let request = ContainerAllocateRequest { device_ids: vec![id.to_owned()] };
     AllocateRequest { container_requests: vec![request] }
 }
