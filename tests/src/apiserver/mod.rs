@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -117,7 +117,16 @@ impl ApiServer {
             rights: Mutex::default(),
         });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
-        Self { address, shared, task }
+        let server = Self { address, shared, task };
+        server.define("portwright.dev/v1alpha1/nodepolicies", "2026-01-01T00:00:00Z");
+        server
+    }
+
+    /// Puts the definition of a resource (`group/version/plural`) there, of which only name and age are told.
+    fn define(&self, resource: &str, created: &str) {
+        let definition =
+            json!({"kind": "CustomResourceDefinition", "metadata": {"creationTimestamp": created}});
+        self.put(&definition_path(resource), definition);
     }
 
     /// Where clients find it.
@@ -272,6 +281,7 @@ impl ApiServer {
     pub fn remove_definition(&self, resource: &str) {
         self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner).insert(resource.to_owned());
         self.delete_all(resource);
+        self.delete(&definition_path(resource));
     }
 
     /// Deletes all objects of a resource (`group/version/plural`).
@@ -298,8 +308,9 @@ impl ApiServer {
         });
     }
 
-    /// Brings a definition back.
-    pub fn restore_definition(&self, resource: &str) {
+    /// Makes a definition anew, at a time that clients are told.
+    pub fn restore_definition(&self, resource: &str, created: &str) {
+        self.define(resource, created);
         self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner).remove(resource);
     }
 
@@ -353,4 +364,11 @@ impl ApiServer {
         self.shared.changed.send_replace(version);
         result
     }
+}
+
+/// Where the definition of a resource (`group/version/plural`) is.
+fn definition_path(resource: &str) -> String {
+    let mut parts = resource.split('/');
+    let (group, plural) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
+    format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.{group}")
 }

@@ -1,5 +1,5 @@
-//! Who may do what: the rules of roles, applied to requests as RBAC does, as far as our manifests use it (no names of
-//! objects, no groups of roles).
+//! Who may do what: the rules of roles, applied to requests as RBAC does, as far as our manifests use it (no groups of
+//! roles).
 
 use std::path::Path;
 
@@ -19,6 +19,8 @@ struct Rule {
     groups: Vec<String>,
     resources: Vec<String>,
     verbs: Vec<String>,
+    /// Empty for objects of every name.
+    names: Vec<String>,
 }
 
 impl Rights {
@@ -42,6 +44,7 @@ impl Rights {
                     groups: words("apiGroups"),
                     resources: words("resources"),
                     verbs: words("verbs"),
+                    names: words("resourceNames"),
                 });
             }
         }
@@ -76,6 +79,7 @@ impl Rule {
         self.namespace.as_ref().is_none_or(|namespace| *namespace == target.namespace)
             && self.groups.iter().any(|given| given == group)
             && self.resources.contains(&resource)
+            && (self.names.is_empty() || self.names.contains(&target.name))
             && self.verbs.iter().any(|given| given == verb)
     }
 }
@@ -89,6 +93,7 @@ mod tests {
         let rights = Rights::of_an_agent();
         let leases = "/apis/coordination.k8s.io/v1/namespaces";
         let states = "/apis/portwright.dev/v1alpha1/nodestates";
+        let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         for (method, path, watch, exists, allowed) in [
             ("GET", "/api/v1/nodes".to_owned(), true, true, true),
             ("GET", "/api/v1/nodes/a".to_owned(), false, true, true),
@@ -101,6 +106,9 @@ mod tests {
             ("PUT", format!("{leases}/kube-system/leases/a"), false, true, false),
             ("PATCH", format!("{states}/a"), false, false, true),
             ("PUT", format!("{states}/a"), false, true, false),
+            ("GET", format!("{definitions}/nodepolicies.portwright.dev"), false, true, true),
+            ("GET", format!("{definitions}/nodestates.portwright.dev"), false, true, false),
+            ("GET", definitions.to_owned(), false, true, false),
             ("PATCH", "/api/v1/nodes/new".to_owned(), false, false, false),
         ] {
             let target = Target::parse(&path).unwrap_or_else(|| panic!("{path}"));

@@ -248,10 +248,37 @@ async fn policies_hold_when_their_definition_is_deleted() {
     // The definition is back and the policy with it, as another object.
     followed.api.refuse_nothing();
     policy(&followed.api, "p", zone_a(2));
-    followed.api.restore_definition(POLICIES);
+    followed.api.restore_definition(POLICIES, "2026-03-01T00:00:00Z");
     let wish = followed.priority("p", 2).await;
     assert_ne!(wish.policies["p"].uid, before.policies["p"].uid);
     followed.until("no trouble", |wish| wish.trouble.is_none()).await;
+}
+
+#[tokio::test]
+async fn policies_hold_when_their_definition_is_made_anew_without_them() {
+    const POLICIES: &str = "portwright.dev/v1alpha1/nodepolicies";
+    let made_at = |time: &str, priority: i32| {
+        let metadata = json!({"name": "p", "creationTimestamp": time});
+        json!({"kind": "NodePolicy", "metadata": metadata, "spec": zone_a(priority)})
+    };
+    let mut followed = Followed::start().await;
+    followed.api.put(&policy_path("p"), made_at("2026-02-01T00:00:00Z", 1));
+    policy(&followed.api, "q", zone_a(1));
+    followed.priority("p", 1).await;
+    followed.api.remove_definition(POLICIES);
+    followed.api.restore_definition(POLICIES, "2026-03-01T00:00:00Z");
+    // Of the second nobody knows how old it was.
+    let wish = followed.until("one is gone", |wish| !wish.policies.contains_key("q")).await;
+    assert!(wish.policies.contains_key("p") && wish.synced, "{wish:?}");
+    let wish = followed.until("trouble", |wish| wish.trouble.is_some()).await;
+    assert!(wish.trouble.unwrap().contains("made anew, and p went with it"));
+
+    // Applied again it can be deleted.
+    followed.api.put(&policy_path("p"), made_at("2026-03-02T00:00:00Z", 2));
+    let wish = followed.priority("p", 2).await;
+    assert!(wish.trouble.is_none(), "{wish:?}");
+    followed.api.delete(&policy_path("p"));
+    followed.until("gone", |wish| wish.policies.is_empty()).await;
 }
 
 #[tokio::test]

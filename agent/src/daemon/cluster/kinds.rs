@@ -10,6 +10,9 @@ pub const FIELD_MANAGER: &str = "portwright";
 /// Our group and version.
 const OURS: (&str, &str) = ("portwright.dev", "v1alpha1");
 
+/// The definition of NodePolicies.
+pub const POLICY_DEFINITION: &str = "nodepolicies.portwright.dev";
+
 /// Parameters of a patch in our name.
 pub fn patching() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
@@ -23,6 +26,12 @@ pub fn policies(client: &Client) -> Api<DynamicObject> {
 /// NodePolicies without what they say.
 pub fn policy_metadata(client: &Client) -> Api<PartialObjectMeta<DynamicObject>> {
     Api::all_with(client.clone(), &resource(OURS, "NodePolicy", "nodepolicies"))
+}
+
+/// Definitions of kinds, of which we may see one.
+pub fn definitions(client: &Client) -> Api<PartialObjectMeta<DynamicObject>> {
+    let group = ("apiextensions.k8s.io", "v1");
+    Api::all_with(client.clone(), &resource(group, "CustomResourceDefinition", "customresourcedefinitions"))
 }
 
 /// NodeStates.

@@ -13,6 +13,7 @@ pub mod events;
 pub mod health;
 pub mod kinds;
 pub mod labels;
+mod listing;
 pub mod node;
 pub mod pace;
 pub mod policy;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::DynamicObject;
 use portwright_api::policy::{NodePolicy, NodeSelector};
 use portwright_api::{FieldError, check_selector, convert, policy_from_json};
@@ -23,6 +24,8 @@ pub struct Followed {
     pub selector: Option<NodeSelector>,
     /// What matters for its status.
     pub counted: Counted,
+    /// When it was made.
+    pub created: Option<Timestamp>,
 }
 
 impl Followed {
@@ -30,6 +33,7 @@ impl Followed {
     /// applied, somebody has to say what is wrong, and where it was followed the last good version holds.
     pub fn read(object: DynamicObject) -> Followed {
         let (uid, generation) = (object.metadata.uid.clone(), object.metadata.generation);
+        let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let matched = object.data.pointer("/status/matchedNodes").and_then(Json::as_u64);
         let counted = counted(
             uid.as_deref(),
@@ -59,6 +63,7 @@ impl Followed {
             policy: Policy { uid, generation, read, text, max_unavailable, cordon },
             selector,
             counted,
+            created,
         }
     }
 

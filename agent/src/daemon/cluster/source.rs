@@ -1,13 +1,13 @@
 //! What is wanted, as the API server says it: the NodePolicies that select the own Node, the Node itself, and its pods
 //! where a policy asks for them. What was known stays in force while the API server is away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
+use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use portwright_core::drive::chain;
@@ -16,11 +16,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::ask::{AskError, ask};
 use super::believed::Believed;
 use super::census::Policies;
 use super::client::Connection;
 use super::kinds;
+use super::listing::{self, Listed, Listing};
 use super::node::NodeView;
 use super::pace::Growing;
 use super::policy::Followed;
@@ -31,9 +31,6 @@ use crate::daemon::wish::{Untold, Wish};
 const CALM: Duration = Duration::from_secs(120);
 
 type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<watcher::Event<K>>> + Send>>;
-
-/// A list of policies that was asked for at a time: their names.
-type Listing = Pin<Box<dyn Future<Output = (Instant, Result<BTreeSet<String>, AskError>)> + Send>>;
 
 /// How long to wait for what; tests shorten it.
 #[derive(Debug, Clone, Copy)]
@@ -122,10 +119,10 @@ impl Source {
                 }),
                 Some(event) = next(&mut pods) => taken(event, "pods", |event| self.pods.take(event, pod)),
                 () = until(ask_at) => {
-                    listing = Some(Box::pin(names(kinds::policy_metadata(&client))));
+                    listing = Some(listing::ask_for(client.clone()));
                     false
                 }
-                (asked, answer) = listed(&mut listing) => {
+                (asked, answer) = listing::answer(&mut listing) => {
                     listing = None;
                     self.confirm(asked, answer)
                 }
@@ -158,11 +155,11 @@ impl Source {
     }
 
     /// Takes in a list that was asked for because policies have disappeared.
-    fn confirm(&mut self, asked: Instant, answer: Result<BTreeSet<String>, AskError>) -> bool {
+    fn confirm(&mut self, asked: Instant, answer: Result<Listed, String>) -> bool {
         match answer {
             Ok(listed) => self.believed.confirm(&listed, asked, Instant::now()),
             Err(error) => {
-                tracing::debug!(error = chain(&error), "policies that have disappeared hold");
+                tracing::debug!(error, "policies that have disappeared hold");
                 self.believed.postpone(Instant::now());
                 false
             }
@@ -278,6 +275,7 @@ impl Source {
                 format!("the API server cannot be asked for {resource}: {why}{hint}")
             })
             .collect();
+        parts.extend(self.believed.orphans());
         if self.nodes.synced && !self.nodes.known.contains_key(self.connection.node.as_str()) {
             parts.push(format!(
                 "there is no Node `{}`; check --node-name and NODE_NAME, unless it is about to be made",
@@ -292,21 +290,6 @@ impl Source {
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The names of all policies, as the API server has them now.
-async fn names(api: Api<PartialObjectMeta<DynamicObject>>) -> (Instant, Result<BTreeSet<String>, AskError>) {
-    let asked = Instant::now();
-    let answer = ask("list nodepolicies", api.list_metadata(&ListParams::default())).await;
-    (asked, answer.map(|list| list.items.into_iter().filter_map(|one| one.metadata.name).collect()))
-}
-
-/// The answer to a list, if there was a question.
-async fn listed(listing: &mut Option<Listing>) -> (Instant, Result<BTreeSet<String>, AskError>) {
-    match listing {
-        Some(listing) => listing.await,
         None => std::future::pending().await,
     }
 }
