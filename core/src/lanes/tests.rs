@@ -72,52 +72,79 @@ fn told(next: &Next) -> Vec<String> {
     begins.chain(next.wait.iter().map(|(object, why)| format!("{object} {why}"))).collect()
 }
 
-/// What is due begins where nothing is under way; then what is due beside that.
-#[test]
-fn what_may_begin_beside_what() {
-    let bridge = |words: &str| words.replace("BRIDGE", "bridge/br0");
-    let cases: &[(&str, Vec<Step>, Vec<Step>, bool, &[&str])] = &[
-        ("nothing is due", vec![], vec![], false, &[]),
-        ("VFs of two ports", vec![], vec![vf(A), vf(B)], false, &["begins A/vf/1", "begins B/vf/1"]),
-        ("a hanging port holds up no other's VFs", vec![resize(A)], vec![vf(B)], true, &["begins B/vf/1"]),
-        ("nor another's MTU", vec![resize(A)], vec![mtu(B)], false, &["begins B"]),
-        (
+/// What is under way, what is due, whether both ports are one bond's, and what comes of it. `A`, `B` and `BRIDGE` stand for themselves.
+struct Case {
+    what: &'static str,
+    begun: Vec<Step>,
+    due: Vec<Step>,
+    bond: bool,
+    expected: &'static [&'static str],
+}
+
+fn case(
+    what: &'static str,
+    begun: Vec<Step>,
+    due: Vec<Step>,
+    bond: bool,
+    expected: &'static [&'static str],
+) -> Case {
+    Case { what, begun, due, bond, expected }
+}
+
+fn of_ports() -> Vec<Case> {
+    vec![
+        case("nothing is due", vec![], vec![], false, &[]),
+        case("VFs of two ports", vec![], vec![vf(A), vf(B)], false, &["begins A/vf/1", "begins B/vf/1"]),
+        case(
+            "a hanging port holds up no other's VFs",
+            vec![resize(A)],
+            vec![vf(B)],
+            true,
+            &["begins B/vf/1"],
+        ),
+        case("nor another's MTU", vec![resize(A)], vec![mtu(B)], false, &["begins B"]),
+        case(
             "but the MTU of a port of the same bond",
             vec![resize(A)],
             vec![mtu(B)],
             true,
             &["B waits for the steps on A: `bond0` is made of both ports"],
         ),
-        ("VFs of a bond's other port", vec![mtu(A)], vec![vf(B)], true, &["begins B/vf/1"]),
-        (
+        case("VFs of a bond's other port", vec![mtu(A)], vec![vf(B)], true, &["begins B/vf/1"]),
+        case(
             "VFs are made on one port at a time",
             vec![],
             vec![resize(A), vf(A), resize(B), vf(B)],
             false,
             &["begins A A/vf/1", "B waits for the steps on A: VFs are made on one port at a time"],
         ),
-        (
+    ]
+}
+
+fn of_all() -> Vec<Case> {
+    vec![
+        case(
             "the node comes before its ports, not before bridges",
             vec![],
             vec![rule(), vf(A), mirror("br0")],
             false,
             &["begins node", "begins BRIDGE/mirror/tap", "A waits for a step for the whole node"],
         ),
-        (
+        case(
             "also when it is under way",
             vec![rule()],
             vec![vf(A)],
             false,
             &["A waits for a step for the whole node"],
         ),
-        (
+        case(
             "a mirror beside a port",
             vec![resize(A)],
             vec![mirror("br0")],
             false,
             &["begins BRIDGE/mirror/tap"],
         ),
-        (
+        case(
             "a bridge comes after the port that it stands on, with all that is due on it",
             vec![],
             vec![resize(A), plug("br0", "ens1"), mirror("br0"), mirror("br1")],
@@ -128,45 +155,50 @@ fn what_may_begin_beside_what() {
                 "BRIDGE waits for the steps on A, which it stands on",
             ],
         ),
-        (
+        case(
             "also through a bond",
             vec![vf(B)],
             vec![plug("br0", "bond0")],
             true,
             &["BRIDGE waits for the steps on B, which it stands on"],
         ),
-        (
+        case(
             "and the port after the bridge",
             vec![plug("br0", "ens1")],
             vec![vf(A), vf(B)],
             false,
             &["begins B/vf/1", "A waits for steps on a bridge that stands on A"],
         ),
-        (
+        case(
             "a switch that does not answer holds up bridges only",
             vec![mirror("br0")],
             vec![mirror("br1"), resize(A)],
             false,
             &["begins A", "bridge/br1 waits for other steps on Open vSwitch"],
         ),
-    ];
-    for (what, begun, due, bond, expected) in cases {
-        let observed = node(*bond);
-        let under_way = next(begun, &[], &observed).begin;
+    ]
+}
+
+/// The line with addresses and names in place of what stands for them.
+fn spelled(line: &str) -> String {
+    let word = |word: &str| match word.split_at(word.find(['/', ':', ',']).unwrap_or(word.len())) {
+        ("A", rest) => format!("{A}{rest}"),
+        ("B", rest) => format!("{B}{rest}"),
+        ("BRIDGE", rest) => format!("bridge/br0{rest}"),
+        (other, rest) => format!("{other}{rest}"),
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// What is due begins where nothing is under way; then what is due beside that.
+#[test]
+fn what_may_begin_beside_what() {
+    for Case { what, begun, due, bond, expected } in of_ports().into_iter().chain(of_all()) {
+        let observed = node(bond);
+        let under_way = next(&begun, &[], &observed).begin;
         let under_way: Vec<&Course> = under_way.iter().collect();
-        let found = told(&next(due, &under_way, &observed));
-        let expected: Vec<String> = expected
-            .iter()
-            .map(|line| {
-                let words = bridge(line).replace("A/", &format!("{A}/")).replace("B/", &format!("{B}/"));
-                let words = words.split(' ').map(|word| match word.trim_end_matches([':', ',']) {
-                    "A" => word.replace('A', A),
-                    "B" => word.replace('B', B),
-                    _ => word.to_owned(),
-                });
-                words.collect::<Vec<_>>().join(" ")
-            })
-            .collect();
+        let found = told(&next(&due, &under_way, &observed));
+        let expected: Vec<String> = expected.iter().map(|line| spelled(line)).collect();
         assert_eq!(found, expected, "{what}");
     }
 }

@@ -44,7 +44,7 @@ pub struct HostNode {
     /// The ports that this hand is for; none for the node itself.
     on: BTreeSet<PciAddress>,
     /// The node as last seen: the profile of a PF is found by what it is.
-    seen: Observed,
+    seen: Arc<Observed>,
     /// What the node was reached over when it was last observed: what was planned takes care of that.
     path: Option<ManagementPath>,
     /// PFs whose VFs were made since then. Nobody had them when the plan was made, and what they get belongs to it.
@@ -113,7 +113,7 @@ impl HostNode {
             shared: Arc::new(shared),
             supplement: None,
             on: BTreeSet::new(),
-            seen: Observed::default(),
+            seen: Arc::default(),
             path: None,
             fresh: BTreeSet::new(),
             at: None,
@@ -129,7 +129,7 @@ impl HostNode {
             shared: Arc::clone(&self.shared),
             supplement: self.supplement.clone(),
             on: ports,
-            seen: self.seen.clone(),
+            seen: Arc::clone(&self.seen),
             path: self.path.clone(),
             fresh: BTreeSet::new(),
             at: None,
@@ -304,7 +304,7 @@ impl HostNode {
         let last = self.at.take();
         let may_cut_off = run::may_cut_off(step);
         if may_cut_off || (!self.is_free(last, step) && run::touches_vfs(self.look(), step)?) {
-            self.seen = self.look_at_all().map_err(RunError::Failed)?;
+            self.seen = Arc::new(self.look_at_all().map_err(RunError::Failed)?);
             run::check_holders(&self.seen, step)?;
         }
         if let Some(path) = self.path.as_ref().filter(|_| may_cut_off) {
@@ -356,7 +356,7 @@ impl Node for HostNode {
                 observed.problems.push(Problem { object: Object::Pci(pf.address), reason });
             }
         }
-        self.seen = observed.clone();
+        self.seen = Arc::new(observed.clone());
         self.path = Some(management_path(&observed));
         self.fresh.clear();
         self.at = None;

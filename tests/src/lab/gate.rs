@@ -12,31 +12,46 @@ const PIPE: &str = "/tmp/gate";
 #[derive(Debug)]
 pub(crate) struct Gate {
     file: String,
-    reached: mpsc::Receiver<Result<String>>,
+    /// Whether the text was taken; none while nobody reads.
+    reached: Option<mpsc::Receiver<Result<String>>>,
 }
 
 impl Gate {
     /// Puts the pipe in front of `file`, which must be one that is only written.
     pub(crate) fn before(file: &str) -> Result<Self> {
+        let mut gate = Self::shut(file)?;
+        gate.read();
+        Ok(gate)
+    }
+
+    /// The same, but whoever writes hangs until the pipe is taken away.
+    pub(crate) fn shut(file: &str) -> Result<Self> {
         sys::remove(PIPE)?;
         sys::tool("mkfifo", &[PIPE])?;
         sys::tool("mount", &["--bind", PIPE, file])?;
+        Ok(Self { file: file.to_owned(), reached: None })
+    }
+
+    fn read(&mut self) {
         let (sender, reached) = mpsc::channel();
         // Reading ends when the writer has written and closed, or died.
         std::thread::spawn(move || sender.send(sys::read_when_opened(PIPE)).ok());
-        Ok(Self { file: file.to_owned(), reached })
+        self.reached = Some(reached);
     }
 
     /// Waits until somebody has opened the file for writing (and its text was taken here instead of by the kernel).
     pub(crate) fn reached(&self, deadline: Duration) -> Result<String> {
-        self.reached
-            .recv_timeout(deadline)
-            .with_context(|| format!("nobody opened {} for writing", self.file))?
+        let reached = self.reached.as_ref().context("nobody reads")?;
+        reached.recv_timeout(deadline).with_context(|| format!("nobody opened {} for writing", self.file))?
     }
 
-    /// Takes the pipe away.
-    pub(crate) fn open(self) -> Result<()> {
-        sys::tool("umount", &[&self.file]).map(|_| ())
+    /// Takes the pipe away, and lets go whoever hangs in it.
+    pub(crate) fn open(mut self) -> Result<()> {
+        sys::tool("umount", &[&self.file])?;
+        if self.reached.is_none() {
+            self.read();
+        }
+        Ok(())
     }
 }
 

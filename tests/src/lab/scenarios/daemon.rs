@@ -2,13 +2,16 @@
 //! leave nothing behind.
 
 use super::{Lab, Scenario, iommu};
+use crate::lab::gate::Gate;
 use crate::lab::{cli, eventually, guest, links, policy, sys};
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use std::time::Duration;
 
 pub(super) fn table() -> Vec<Scenario> {
     vec![
         iommu("daemon-puts-right-what-others-change", drift),
+        iommu("daemon-write-that-hangs", hang),
         iommu("daemon-killed-ten-times", killed),
         iommu("daemon-boots-before-kubelet", boot),
     ]
@@ -18,6 +21,8 @@ const POLICY: &str = "/tmp/daemon.yaml";
 const STATE: &str = "/tmp/daemon-state";
 /// Longer than what is promised (1 s): every instruction is emulated. What it took is noted.
 const WITHIN: Duration = Duration::from_secs(60);
+/// A VLAN of VFs.
+const VLAN: u64 = 100;
 /// Kills of the matrix.
 const KILLS: u32 = 10;
 
@@ -77,6 +82,58 @@ fn drift(lab: &mut Lab) -> Result<()> {
     right("port removed and found again", 5, 100)?;
     cli_says(&mut daemon)?;
     lab.note(&took.join(", "))
+}
+
+/// A write that hangs on one port, as a driver that waits for its firmware makes it: the other port is put right meanwhile, and the
+/// first one when the write has returned.
+fn hang(lab: &mut Lab) -> Result<()> {
+    const UNBIND: &str = "/sys/bus/pci/drivers/igbvf/unbind";
+    let (first, second) = (lab.card(0)?, lab.card(1)?);
+    let name = guest::netdev(&second).context("no netdev")?;
+    let documents = |of_first: &str| {
+        let group = |vfs: &str, driver: &str| format!("- {{vfs: \"{vfs}\", driver: {driver}}}");
+        let entry = |groups: &[String]| format!("vfs: 4\nvfGroups:\n{}", groups.join("\n"));
+        let vlan = format!("{{vfs: \"0-1\", driver: kernel, vlan: {{id: {VLAN}}}}}");
+        policy::document(&[
+            policy::nic(&first, &entry(&[group("0-3", of_first)])),
+            policy::nic(&second, &entry(&[format!("- {vlan}"), group("2-3", "vfio-pci")])),
+        ])
+    };
+    sys::write(POLICY, &documents("kernel"))?;
+    let mut daemon = start()?;
+    let all = |driver: &str| {
+        let found = guest::vfs(&first);
+        (found.len() == 4 && found.iter().all(|(_, vf)| guest::driver(vf).as_deref() == Some(driver)))
+            .then_some(())
+    };
+    eventually("both are made", WITHIN, || all("igbvf").and_then(|()| good(&second, &name, 4, VLAN)))?;
+
+    let gate = Gate::shut(UNBIND)?;
+    sys::write(POLICY, &documents("vfio-pci"))?;
+    let running = || {
+        let status = cli::portwright(&["status", "-o", "json"]).ok()?;
+        let state: Value = serde_json::from_str(&status.stdout).ok()?;
+        (state.pointer("/summary/running") == Some(&Value::Bool(true))).then_some(())
+    };
+    eventually("a write hangs", WITHIN, running)?;
+    let started = sys::now();
+    sys::tool("ip", &["link", "set", &name, "vf", "1", "vlan", "7"])?;
+    eventually("VLAN changed", WITHIN, || good(&second, &name, 4, VLAN))?;
+    let vlan = started.elapsed().as_secs_f64();
+    let started = sys::now();
+    let rebound = guest::vf(&second, 2)?;
+    sys::write(format!("/sys/bus/pci/devices/{rebound}/driver/unbind"), &rebound)?;
+    eventually("VF unbound", WITHIN, || good(&second, &name, 4, VLAN))?;
+    let unbound = started.elapsed().as_secs_f64();
+    ensure!(
+        all("igbvf").is_some() && running().is_some(),
+        "the first port's write did not hang all the while"
+    );
+
+    gate.open()?;
+    eventually("the first port is as wanted", WITHIN, || all("vfio-pci"))?;
+    cli_says(&mut daemon)?;
+    lab.note(&format!("beside a write that hangs: VLAN changed {vlan:.2} s, VF unbound {unbound:.2} s"))
 }
 
 /// Ends the daemon as systemd does; it says nothing of a panic.
