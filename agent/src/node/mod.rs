@@ -5,13 +5,12 @@ mod gone;
 pub mod switch;
 mod taps;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
-use portwright_core::ovs::{MirrorHealth, Target};
 use portwright_core::{Change, Observed, PciAddress, Step};
 use portwright_host::node::{HostNode, Supplement};
 use portwright_host::run::HostError;
@@ -100,11 +99,6 @@ impl WholeNode {
     /// Another hand on the same node, as [`HostNode::hand`].
     pub fn hand(&self, ports: BTreeSet<PciAddress>) -> WholeNode {
         WholeNode { host: self.host.hand(ports), switch: Arc::clone(&self.switch), eye: self.eye.clone() }
-    }
-
-    /// As [`SwitchPart::mirror_health`].
-    pub fn mirror_health(&self, observed: &Observed) -> BTreeMap<Target, MirrorHealth> {
-        locked(&self.switch).mirror_health(observed)
     }
 
     fn on_switch(&mut self, steps: &[Step]) -> Result<(), RunError<NodeError>> {

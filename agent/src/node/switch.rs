@@ -1,13 +1,13 @@
 //! Open vSwitch as a part of the node: what is added to an observation, and how steps reach it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portwright_core::drive::{RunError, chain};
 use portwright_core::observed::Problem;
-use portwright_core::ovs::{Mirror, MirrorHealth, MirrorWatch, Ovs, Target};
+use portwright_core::ovs::{Mirror, MirrorWatch, Ovs, Target};
 use portwright_core::{Observed, Step};
 use portwright_host::deadline::Stopwatch;
 use portwright_host::root::Root;
@@ -92,23 +92,14 @@ impl SwitchPart {
     pub fn look_and_judge(&mut self) -> Look {
         let mut look = self.look();
         if let Look::There { ovs, .. } = &mut look {
-            self.judge(ovs);
+            // Counters change by themselves: what is kept and compared is without them.
+            let mut counted = (**ovs).clone();
+            counted.bridges.iter_mut().for_each(|bridge| bridge.mirrors.retain(is_ours));
+            self.count(&mut counted);
+            self.mirrors.judge(&counted, self.clock.elapsed());
             self.mirrors.note(ovs);
         }
         look
-    }
-
-    /// How each of our mirrors in an observed switch fares, as [`SwitchPart::look_and_judge`] finds out.
-    pub fn mirror_health(&mut self, observed: &Observed) -> BTreeMap<Target, MirrorHealth> {
-        observed.ovs.as_ref().map(|ovs| self.judge(ovs)).unwrap_or_default()
-    }
-
-    /// Counters change by themselves: what is kept and compared is without them.
-    fn judge(&mut self, ovs: &Ovs) -> BTreeMap<Target, MirrorHealth> {
-        let mut counted = ovs.clone();
-        counted.bridges.iter_mut().for_each(|bridge| bridge.mirrors.retain(is_ours));
-        self.count(&mut counted);
-        self.mirrors.judge(&counted, self.clock.elapsed())
     }
 
     /// The database's address, if there may be a switch.
