@@ -72,6 +72,22 @@ impl FallBack {
         self.fallen.clone()
     }
 
+    /// Takes up again what an earlier process had decided for the same wish: these PFs had gone back. One that is not the same
+    /// hardware any more is tried anew.
+    pub fn resume(
+        &mut self,
+        fallen: &BTreeSet<PciAddress>,
+        observed: &Observed,
+        last_good: &BTreeMap<PciAddress, Pf>,
+    ) {
+        for pf in fallen {
+            let fits = |good: &&Pf| observed.pf(*pf).is_some_and(|now| same_hardware(good, now));
+            if let Some(good) = last_good.get(pf).filter(fits) {
+                self.fallen.insert(*pf, good.clone());
+            }
+        }
+    }
+
     /// The wish has changed, or an operator asks: everything is tried anew.
     pub fn forget(&mut self) {
         *self = FallBack::default();

@@ -41,6 +41,9 @@ struct Kept {
     /// The Node's addresses when they were last known: the management path, while the API server is away.
     #[serde(default)]
     node_addresses: BTreeSet<IpAddr>,
+    /// PFs that are kept in their last good state, because these policies cannot be reached.
+    #[serde(default)]
+    fallen: BTreeSet<PciAddress>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -160,6 +163,23 @@ impl Memory {
         }
         let read = wish.policies.values().filter_map(|policy| policy.read.as_ref().ok());
         read.map(|document| (**document).clone()).collect()
+    }
+
+    /// The documents that were followed last.
+    pub fn documents(&self) -> Vec<Document> {
+        self.last_good().documents
+    }
+
+    /// PFs that are kept in their last good state.
+    pub fn fallen(&self) -> BTreeSet<PciAddress> {
+        self.kept.fallen.clone()
+    }
+
+    /// Notes which PFs are kept in their last good state.
+    pub fn note_fallen(&mut self, fallen: BTreeSet<PciAddress>) {
+        if fallen != self.kept.fallen {
+            self.keep(Kept { fallen, ..self.kept.clone() });
+        }
     }
 
     /// Which policy each PF followed.

@@ -70,6 +70,8 @@ pub struct Mind {
     clock: Stopwatch,
     /// What was planned for last.
     documents: Vec<Document>,
+    /// PFs that an earlier process had put back into their last good state; none once that was taken up.
+    resumes: Option<BTreeSet<PciAddress>>,
     /// What is under way.
     begun: BTreeMap<Lane, Begun>,
 }
@@ -77,6 +79,9 @@ pub struct Mind {
 impl Mind {
     /// A mind that has learned nothing yet but what is in its memory.
     pub fn new(profiles: Profiles, memory: Memory, acts: bool) -> Mind {
+        // What an earlier process had learned holds as long as the policies are the same.
+        let documents = memory.documents();
+        let resumes = Some(memory.fallen());
         Mind {
             profiles,
             memory,
@@ -84,7 +89,8 @@ impl Mind {
             fallback: FallBack::default(),
             acts,
             clock: Stopwatch::start(),
-            documents: Vec::new(),
+            documents,
+            resumes,
             begun: BTreeMap::new(),
         }
     }
@@ -105,7 +111,11 @@ impl Mind {
             // Other policies: everything is tried anew, and what is done first for them is no correction.
             self.patience.forget(self.clock.elapsed());
             self.fallback.forget();
+            self.resumes = None;
             self.documents.clone_from(&documents);
+        }
+        if let Some(fallen) = self.resumes.take() {
+            self.fallback.resume(&fallen, observed, &recalled.last_good);
         }
         let mut desired = Desired {
             documents,
@@ -124,6 +134,7 @@ impl Mind {
         let (fallback, last_good) = (&mut self.fallback, &recalled.last_good);
         let busy = ports(self.begun.values());
         desired.fall_back = fallback.choose(observed, &desired, &self.profiles, last_good, &busy);
+        self.memory.note_fallen(desired.fall_back.keys().copied().collect());
         let fresh = plan(observed, &desired, &self.profiles);
         self.memory.note(&fresh.subjects, observed);
         // Half-way through steps nothing is to be learned about what they are on.
@@ -228,6 +239,7 @@ impl Mind {
     pub fn asked(&mut self) {
         self.patience.forget_all();
         self.fallback.forget();
+        self.resumes = None;
     }
 
     /// When something that waits after a failure may be tried again.

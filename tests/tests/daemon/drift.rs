@@ -137,6 +137,12 @@ async fn a_port_that_cannot_reach_its_new_state_goes_back_to_its_last_good_one()
     };
     agent.until("it goes back", WITHIN, fallen).await;
     assert_eq!(machine.node().kernel.pfs[&pf(0)].vfs.len(), 4);
+    // Another start of the agent is no other attempt.
+    agent.kill().await;
+    let (tried, receiver) = (machine.node().steps, source.subscribe());
+    let mut agent = Agent::start(&machine, settings(folder.path(), receiver));
+    agent.until("it stays there", WITHIN, |facts| facts.sequence > 0 && fallen(facts)).await;
+    assert_eq!(machine.node().steps, tried, "nothing was tried");
     // An operator who has found the cause asks for another attempt; another policy is one too.
     source.send_replace(wish(&POLICY.replace("vfs: 4", "vfs: 5")));
     let before = sequence(&agent);
