@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -33,24 +34,30 @@ const BOOKMARK: Duration = Duration::from_secs(5);
 
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
-        if *shared.mood.borrow() == Mood::Away {
-            continue;
-        }
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let mut mood = shared.mood.subscribe();
-            let service = service_fn(move |request| {
-                let shared = Arc::clone(&shared);
-                async move { Ok::<_, Infallible>(answer(&shared, request).await) }
-            });
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                // How a client ends its connection does not matter.
-                _ = connection => {}
-                _ = mood.wait_for(|mood| *mood == Mood::Away) => {}
-            }
-        });
+        take(stream, &shared);
     }
+}
+
+/// Answers what is asked on a connection, until either side ends it.
+pub(super) fn take(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: &Arc<Shared>) {
+    shared.connections.fetch_add(1, Ordering::Relaxed);
+    if *shared.mood.borrow() == Mood::Away {
+        return;
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let mut mood = shared.mood.subscribe();
+        let service = service_fn(move |request| {
+            let shared = Arc::clone(&shared);
+            async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        });
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            // How a client ends its connection does not matter.
+            _ = connection => {}
+            _ = mood.wait_for(|mood| *mood == Mood::Away) => {}
+        }
+    });
 }
 
 async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {

@@ -12,7 +12,8 @@
 //! moment (a page shows what is there when it is asked for); garbage collection by owner; finalizers; strategic merge
 //! patches; quantities in their shortest form; priority and fairness.
 //!
-//! It listens on loopback, in plain HTTP.
+//! It listens on loopback, in plain HTTP, and takes connections that never leave the process: on these nobody waits for the
+//! kernel, so that tokio's paused time goes on only when client and server have nothing left to do.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's helper fails by panicking")]
 
 mod apply;
@@ -24,6 +25,7 @@ mod path;
 mod rights;
 mod select;
 mod store;
+mod wait;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -69,6 +72,8 @@ pub(crate) struct Shared {
     /// Raised to end all watches.
     pub(crate) cut: watch::Sender<u64>,
     pub(crate) requests: Mutex<Vec<(String, String)>>,
+    /// Connections that were made, also such as were closed at once.
+    pub(crate) connections: AtomicUsize,
     /// Told after each request that has arrived.
     pub(crate) arrived: Notify,
     pub(crate) delay: Mutex<Duration>,
@@ -91,6 +96,19 @@ pub struct ApiServer {
     task: JoinHandle<()>,
 }
 
+/// Connects to a server without a socket.
+#[derive(Debug, Clone)]
+pub struct Dialer(Arc<Shared>);
+
+impl Dialer {
+    /// A new connection, which is closed at once while the server is away.
+    pub fn dial(&self) -> DuplexStream {
+        let (here, there) = tokio::io::duplex(64 << 10);
+        http::take(there, &self.0);
+        here
+    }
+}
+
 impl Drop for ApiServer {
     fn drop(&mut self) {
         self.task.abort();
@@ -108,6 +126,7 @@ impl ApiServer {
             mood: watch::Sender::default(),
             cut: watch::Sender::new(0),
             requests: Mutex::default(),
+            connections: AtomicUsize::new(0),
             arrived: Notify::new(),
             delay: Mutex::default(),
             conflicts: AtomicUsize::new(0),
@@ -132,6 +151,16 @@ impl ApiServer {
     /// Where clients find it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// A way to it without a socket.
+    pub fn dialer(&self) -> Dialer {
+        Dialer(Arc::clone(&self.shared))
+    }
+
+    /// How many connections were made to it so far, also while it was away.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// A kubeconfig for it, as a file's text.
@@ -177,67 +206,6 @@ impl ApiServer {
     pub fn list(&self, path: &str) -> Vec<Value> {
         let Some(target) = Target::parse(path) else { return Vec::new() };
         self.store().list(&target, &select::Selection::default()).into_iter().cloned().collect()
-    }
-
-    /// Waits until `accept` likes the object at `path`.
-    ///
-    /// # Panics
-    /// It does not within ten seconds.
-    pub async fn wait_for(&self, path: &str, accept: impl Fn(&Value) -> bool) -> Value {
-        let mut changed = self.shared.changed.subscribe();
-        let waiting = async {
-            loop {
-                changed.borrow_and_update();
-                if let Some(object) = self.get(path).filter(&accept) {
-                    return object;
-                }
-                changed.changed().await.expect("the server lives as long as this waits");
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
-        waited.unwrap_or_else(|_| panic!("{path} did not become as wished: {:?}", self.get(path)))
-    }
-
-    /// Waits until there is nothing at `path`.
-    ///
-    /// # Panics
-    /// There still is after ten seconds.
-    pub async fn wait_gone(&self, path: &str) {
-        let mut changed = self.shared.changed.subscribe();
-        let gone = async {
-            while self.get(path).is_some() {
-                changed.changed().await.expect("the server lives as long as this waits");
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(10), gone).await;
-        waited.unwrap_or_else(|_| panic!("{path} is still there: {:?}", self.get(path)));
-    }
-
-    /// Waits until a request whose path contains `part` has arrived, answered or not.
-    ///
-    /// # Panics
-    /// None does within ten seconds.
-    pub async fn wait_requested(&self, part: &str) {
-        let arrived = async {
-            loop {
-                let next = self.shared.arrived.notified();
-                if !self.requests(part).is_empty() {
-                    return;
-                }
-                next.await;
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(10), arrived).await;
-        waited.unwrap_or_else(|_| panic!("nobody asked for {part}"));
-    }
-
-    /// Waits until another request arrives.
-    ///
-    /// # Panics
-    /// None does within ten seconds.
-    pub async fn wait_request(&self) {
-        let waited = tokio::time::timeout(Duration::from_secs(10), self.shared.arrived.notified()).await;
-        waited.expect("nobody asks for anything");
     }
 
     /// Forgets the history, so that watches that go on from an older version get 410, and ends all watches.

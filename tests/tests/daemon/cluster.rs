@@ -4,27 +4,28 @@
 use std::path::Path;
 use std::time::Duration;
 
-use portwright::daemon::cluster::client::{NodeName, connect_with};
+use portwright::daemon::cluster::client::{Connection, NodeName, connect_with};
 use portwright::daemon::cluster::pace::Growing;
 use portwright::daemon::cluster::source::Patience;
 use portwright::daemon::cluster::state::Pace;
 use portwright::daemon::facts::Facts;
 use portwright::daemon::kube::Cluster;
 use portwright::daemon::turn;
-use portwright_core::Profiles;
+use portwright::daemon::wish::Wish;
 use portwright_core::sim::Event;
 use portwright_tests::agents::{Agent, Machine, Start, Watcher};
 use portwright_tests::apiserver::{ApiServer, Mood};
 use portwright_tests::kubelet::Kubelet;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::rig::{WITHIN, in_sync_after, machine, pf, sequence, vf};
+use crate::rig::{WITHIN, in_sync_after, machine, pf, sequence, settings, vf};
 
 pub const NODE: &str = "/api/v1/nodes/worker-1";
-const STATE: &str = "/apis/portwright.dev/v1alpha1/nodestates/worker-1";
+pub const STATE: &str = "/apis/portwright.dev/v1alpha1/nodestates/worker-1";
 pub const POLICY: &str = "/apis/portwright.dev/v1alpha1/nodepolicies/workers";
-const POD: &str = "/api/v1/namespaces/default/pods/web-0";
+pub const POD: &str = "/api/v1/namespaces/default/pods/web-0";
 
 pub fn policy(vfs: u16, disruption: &str) -> Value {
     json!({"kind": "NodePolicy", "metadata": {"name": "workers"}, "spec": {
@@ -58,24 +59,34 @@ pub fn pace() -> Pace {
 
 /// An agent in the cluster; `watcher` looks at its steps.
 pub async fn agent(api: &ApiServer, machine: &Machine, folder: &Path, watcher: Option<Watcher>) -> Agent {
-    let stop = CancellationToken::new();
     let config = kube::Config::new(api.url().parse().unwrap());
     let connection = connect_with(config, NodeName::new("worker-1").unwrap()).await.unwrap();
-    let cluster = Cluster::new(connection, patience(), pace(), None, &stop);
-    let settings = turn::Settings { spread: Duration::from_millis(50), ..turn::Settings::default() };
-    let turn = Some(cluster.turns("portwright", settings));
-    let start = Start {
-        folder,
-        profiles: Profiles::default(),
-        wish: cluster.wish(),
-        turn,
-        cluster: Some(cluster),
-        watcher,
-    };
+    let pace = (patience(), pace());
+    let turns = turn::Settings { spread: Duration::from_millis(50), ..turn::Settings::default() };
+    agent_over(connection, pace, turns, machine, Start { watcher, ..outfit(folder) })
+}
+
+/// What an agent of a cluster is started with, but for the cluster.
+pub fn outfit(folder: &Path) -> Start<'_> {
+    settings(folder, watch::channel(Wish::default()).1)
+}
+
+/// An agent with this connection.
+pub fn agent_over(
+    connection: Connection,
+    (patience, pace): (Patience, Pace),
+    turns: turn::Settings,
+    machine: &Machine,
+    start: Start<'_>,
+) -> Agent {
+    let stop = CancellationToken::new();
+    let cluster = Cluster::new(connection, patience, pace, None, &stop);
+    let turn = Some(cluster.turns("portwright", turns));
+    let start = Start { wish: cluster.wish(), turn, cluster: Some(cluster), ..start };
     Agent::start_until(machine, start, stop)
 }
 
-fn ready(state: &Value) -> Option<&str> {
+pub fn ready(state: &Value) -> Option<&str> {
     let conditions = state.pointer("/status/conditions")?.as_array()?;
     conditions.iter().find(|condition| condition["type"] == "Ready")?["status"].as_str()
 }

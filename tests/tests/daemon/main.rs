@@ -20,6 +20,7 @@
 mod harness;
 
 mod asked;
+mod away;
 mod cluster;
 mod crash;
 mod drift;

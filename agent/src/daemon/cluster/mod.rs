@@ -10,6 +10,7 @@ pub mod census;
 pub mod client;
 pub mod contribution;
 pub mod events;
+pub mod follow;
 pub mod health;
 pub mod kinds;
 pub mod labels;

@@ -108,8 +108,7 @@ mod tests {
         assert!(pauses.next().unwrap() < Duration::from_secs(2));
     }
 
-    /// The server's absence is not waited out in tests with real sockets: its clock and ours would have to stand still
-    /// together. What matters of ten minutes is how often it is asked meanwhile, and how soon its return is seen.
+    /// What matters of an absence is how often the server is asked meanwhile, and how soon its return is seen.
     #[test]
     fn ten_minutes_of_absence_are_few_attempts_and_a_soon_return() {
         let (mut attempts, mut waited, mut longest) = (0, Duration::ZERO, Duration::ZERO);

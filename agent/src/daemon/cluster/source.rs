@@ -2,23 +2,21 @@
 //! where a policy asks for them. What was known stays in force while the API server is away.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
-use kube::api::{Api, DynamicObject, PartialObjectMeta};
-use kube::runtime::utils::ResetTimerBackoff;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use futures::StreamExt as _;
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::runtime::watcher;
 use portwright_core::drive::chain;
 use portwright_core::ovs::Pod;
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::believed::Believed;
 use super::census::Policies;
 use super::client::Connection;
+use super::follow::{Events, follow};
 use super::kinds;
 use super::listing::{self, Listed, Listing};
 use super::node::NodeView;
@@ -26,11 +24,6 @@ use super::pace::Growing;
 use super::policy::Followed;
 use super::store::Store;
 use crate::daemon::wish::{Untold, Wish};
-
-/// After so long without an error the pauses start small again.
-const CALM: Duration = Duration::from_secs(120);
-
-type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<watcher::Event<K>>> + Send>>;
 
 /// How long to wait for what; tests shorten it.
 #[derive(Debug, Clone, Copy)]
@@ -103,9 +96,10 @@ impl Source {
         let node = self.connection.node.clone();
         let mut health = self.connection.health.subscribe();
         let mut untold = self.connection.untold.subscribe();
-        let mut policies = self.follow(kinds::policies(&client), watcher::Config::default());
+        let pauses = self.pauses;
+        let mut policies = follow(kinds::policies(&client), watcher::Config::default(), pauses);
         let only = watcher::Config::default().fields(&format!("metadata.name={node}"));
-        let mut nodes = self.follow(kinds::nodes(&client), only);
+        let mut nodes = follow(kinds::nodes(&client), only, pauses);
         let mut pods: Option<Events<PartialObjectMeta<DynamicObject>>> = None;
         let mut listing: Option<Listing> = None;
         loop {
@@ -138,20 +132,13 @@ impl Source {
             self.settle();
             if self.pods_wanted && pods.is_none() {
                 let only = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-                pods = Some(self.follow(kinds::pods(&client), only));
+                pods = Some(follow(kinds::pods(&client), only, pauses));
             } else if !self.pods_wanted && pods.take().is_some() {
                 self.pods = Store::default();
             }
             self.log();
             self.tell(&outputs);
         }
-    }
-
-    fn follow<K>(&self, api: Api<K>, only: watcher::Config) -> Events<K>
-    where
-        K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
-    {
-        Box::pin(watcher(api, only).backoff(ResetTimerBackoff::new(self.pauses, CALM)))
     }
 
     /// Takes in a list that was asked for because policies have disappeared.

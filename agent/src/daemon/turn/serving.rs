@@ -242,7 +242,9 @@ impl<'a> Serving<'a> {
                 self.places.remove(policy);
             }
             Err(error) => {
-                let pause = self.settings.retry;
+                // A place that has expired may be somebody else's: haste saves nothing any more.
+                let expired = place.held.confirmed + self.settings.lease <= Instant::now();
+                let pause = if expired { self.settings.renew } else { self.settings.retry };
                 place.next = Instant::now() + pause + lot(pause);
                 tracing::debug!(error = %error.words(), "a renewal has failed");
                 self.trouble = Some(error.words());

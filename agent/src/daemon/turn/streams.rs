@@ -1,16 +1,14 @@
 //! What is followed while a turn is wanted: the own Node, the Leases of the pool in which a place is sought, and the pods of
 //! the node while some are being evicted. Nothing is followed while nothing is wanted.
 
-use std::pin::Pin;
-
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use kube::api::{DynamicObject, PartialObjectMeta};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 
 use super::calls::{Calls, POOL_LABEL};
 use super::pool::mark;
-
-type Followed<K> = Pin<Box<dyn Stream<Item = Heard<K>> + Send>>;
+use crate::daemon::cluster::follow::{Events, follow};
+use crate::daemon::cluster::pace::Growing;
 
 /// Something of a followed resource: an event, or why it cannot be followed at the moment.
 pub(super) type Heard<K> = Result<watcher::Event<K>, watcher::Error>;
@@ -32,11 +30,11 @@ pub(super) enum News {
 #[derive(Default)]
 pub(super) struct Streams {
     /// The own Node.
-    pub(super) node: Option<Followed<DynamicObject>>,
+    pub(super) node: Option<Events<DynamicObject>>,
     /// A policy's Leases.
-    pub(super) leases: Option<Followed<DynamicObject>>,
+    pub(super) leases: Option<Events<DynamicObject>>,
     /// The node's pods.
-    pub(super) pods: Option<Followed<PodMeta>>,
+    pub(super) pods: Option<Events<PodMeta>>,
 }
 
 impl Streams {
@@ -51,7 +49,7 @@ impl Streams {
     }
 }
 
-async fn one<K>(stream: &mut Option<Followed<K>>) -> Heard<K> {
+async fn one<K>(stream: &mut Option<Events<K>>) -> Heard<K> {
     if let Some(open) = stream {
         if let Some(heard) = open.next().await {
             return heard;
@@ -62,21 +60,21 @@ async fn one<K>(stream: &mut Option<Followed<K>>) -> Heard<K> {
 }
 
 /// Follows the own Node.
-pub(super) fn node(calls: &Calls) -> Followed<DynamicObject> {
+pub(super) fn node(calls: &Calls) -> Events<DynamicObject> {
     let only = watcher::Config::default().fields(&format!("metadata.name={}", calls.node));
-    Box::pin(watcher(calls.nodes(), only.any_semantic()).default_backoff())
+    follow(calls.nodes(), only.any_semantic(), Growing::default())
 }
 
 /// Follows a policy's Leases. The list may come from the API server's cache: whatever is done about a Lease names the version
 /// that was seen.
-pub(super) fn leases(calls: &Calls, policy: &str) -> Followed<DynamicObject> {
+pub(super) fn leases(calls: &Calls, policy: &str) -> Events<DynamicObject> {
     let only = watcher::Config::default().labels(&format!("{POOL_LABEL}={}", mark(policy)));
-    Box::pin(watcher(calls.leases(), only.any_semantic()).default_backoff())
+    follow(calls.leases(), only.any_semantic(), Growing::default())
 }
 
 /// Follows the pods of the node that have not ended, without their contents.
-pub(super) fn pods(calls: &Calls) -> Followed<PodMeta> {
+pub(super) fn pods(calls: &Calls) -> Events<PodMeta> {
     let fields = format!("spec.nodeName={},status.phase!=Succeeded,status.phase!=Failed", calls.node);
     let only = watcher::Config::default().fields(&fields);
-    Box::pin(watcher(calls.pods(), only).default_backoff())
+    follow(calls.pods(), only, Growing::default())
 }
