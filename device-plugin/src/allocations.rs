@@ -1,8 +1,7 @@
 //! Which pods have which devices: kubelet's pod resources, and its checkpoint where those cannot be asked or cannot be
-//! trusted yet.
+//! trusted yet, which a [`Witness`] knows.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,13 +9,13 @@ use portwright_core::PciAddress;
 use portwright_core::drive::chain;
 use portwright_core::observed::{Holder, Observed, Sight};
 use portwright_core::pools::ResourceName;
-use portwright_host::deadline::unix_seconds;
 use portwright_host::root::Root;
 use portwright_proto::pod_resources::ListPodResourcesRequest;
 use portwright_proto::pod_resources::pod_resources_lister_client::PodResourcesListerClient;
 use serde::Deserialize;
 
 use crate::kubelet::{self, KubeletError, Paths};
+use crate::witness::Witness;
 
 /// How long List may take. The look at the node waits for it; a kubelet that is well answers in milliseconds.
 const LIST_WITHIN: Duration = Duration::from_secs(2);
@@ -24,8 +23,6 @@ const LIST_WITHIN: Duration = Duration::from_secs(2);
 const LARGEST_LIST: usize = 64 << 20;
 /// 5,000 devices made 215 kB.
 const LARGEST_CHECKPOINT: usize = 64 << 20;
-/// How long after kubelet's socket appeared List may be empty although pods run, in seconds.
-const UNSETTLED: u64 = 5;
 /// Stands where a pod's namespace would, if only its UID is known.
 pub const BY_UID: &str = "uid";
 
@@ -120,29 +117,33 @@ enum CheckpointError {
     },
 }
 
-/// Reads both sources.
-pub async fn read(root: &Root, kubelet_dir: &Path) -> Allocations {
+/// Reads both sources. Whoever reads more than once does so with the same witness.
+pub async fn read(root: &Root, kubelet_dir: &Path, witness: &Witness) -> Allocations {
     let paths = Paths { folder: kubelet_dir.to_owned() };
-    let listed = match kubelet::identity(&paths.pod_resources()) {
+    let socket = kubelet::identity(&paths.pod_resources());
+    let settled = witness.settled(root, socket);
+    let listed = match socket {
         Some(_) => Some(list(&paths).await),
         None => None,
     };
-    let settled = listed.is_some() && age(&paths.pod_resources()).is_some_and(|age| age >= UNSETTLED);
+    // Another kubelet may have answered than the one that was looked at.
+    let settled = settled && kubelet::identity(&paths.pod_resources()) == socket;
+    let checkpoint = || checkpoint(root, &paths, witness);
     match listed {
         Some(Ok(list)) if settled => {
             // A checkpoint that cannot be read takes nothing from a List that can.
-            let noted = checkpoint(root, &paths).ok().flatten().unwrap_or_default();
+            let noted = checkpoint().ok().flatten().unwrap_or_default();
             Allocations { list, noted, unknown: None }
         }
         Some(Ok(mut list)) => {
-            let checkpoint = checkpoint(root, &paths);
+            let checkpoint = checkpoint();
             list.extend(checkpoint.as_ref().ok().cloned().flatten().unwrap_or_default());
             let unknown = checkpoint.err().map(|error| {
                 format!("kubelet has just started and may not tell its pods yet, and {}", chain(&error))
             });
             Allocations { list: sorted(list), noted: Vec::new(), unknown }
         }
-        refused => match checkpoint(root, &paths) {
+        refused => match checkpoint() {
             Ok(list) => Allocations { list: sorted(list.unwrap_or_default()), ..Allocations::default() },
             Err(error) => {
                 let refused = refused.and_then(Result::err).map(|error| chain(&error));
@@ -155,11 +156,11 @@ pub async fn read(root: &Root, kubelet_dir: &Path) -> Allocations {
 }
 
 /// As [`read`], from where no runtime is.
-pub fn read_blocking(root: &Root, kubelet_dir: &Path) -> Allocations {
+pub fn read_blocking(root: &Root, kubelet_dir: &Path, witness: &Witness) -> Allocations {
     let work = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(read(root, kubelet_dir)),
+            Ok(runtime) => runtime.block_on(read(root, kubelet_dir, witness)),
             Err(error) => unknown(format!("kubelet cannot be asked: {error}")),
         }
     };
@@ -176,12 +177,6 @@ fn sorted(mut list: Vec<Allocation>) -> Vec<Allocation> {
     list.sort();
     list.dedup();
     list
-}
-
-/// Seconds since a file was made or changed.
-fn age(path: &Path) -> Option<u64> {
-    let changed = u64::try_from(std::fs::symlink_metadata(path).ok()?.ctime()).ok()?;
-    Some(unix_seconds().saturating_sub(changed))
 }
 
 /// Asks kubelet.
@@ -242,15 +237,18 @@ struct Entry {
 }
 
 /// Reads the checkpoint; nothing if there is none of this boot.
-fn checkpoint(root: &Root, paths: &Paths) -> Result<Option<Vec<Allocation>>, CheckpointError> {
+fn checkpoint(
+    root: &Root,
+    paths: &Paths,
+    witness: &Witness,
+) -> Result<Option<Vec<Allocation>>, CheckpointError> {
     let path = paths.checkpoint();
     let found = match std::fs::metadata(&path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(source) => return Err(CheckpointError::Metadata { path, source }),
     };
-    let written = u64::try_from(found.mtime()).unwrap_or_default();
-    if boot_time(root).is_some_and(|boot| written < boot) {
+    if !witness.of_this_boot(root, found.as_ref()) {
         return Ok(None);
     }
     // An absolute path replaces the root, so that the folder may be anywhere.
@@ -273,12 +271,6 @@ fn parse_checkpoint(text: &str) -> Result<Vec<Allocation>, serde_json::Error> {
         }
     }
     Ok(sorted(found))
-}
-
-/// When this kernel was started, in Unix time.
-fn boot_time(root: &Root) -> Option<u64> {
-    let text = root.document("proc/stat", 16 << 20).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
 }
 
 #[cfg(test)]

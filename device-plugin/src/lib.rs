@@ -16,6 +16,8 @@ pub mod metrics;
 mod plugin;
 mod service;
 pub mod watch;
+mod witness;
 
 pub use kubelet::{Paths, Registration, socket_name};
 pub use plugin::{Connections, Context, Gate, Plugin, PluginError, Settings};
+pub use witness::Witness;

@@ -56,7 +56,7 @@ impl Stopwatch {
     }
 }
 
-/// Seconds since 1970, for journal entries and messages. No decision depends on it.
+/// Seconds since 1970, for journal entries and messages. It jumps, so no decision depends on it alone.
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_secs())
 }

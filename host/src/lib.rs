@@ -1,5 +1,6 @@
 //! The only crate that touches sysfs, netlink, devlink, udev and drivers.
 
+pub mod boot;
 pub mod child;
 pub mod deadline;
 pub mod device_nodes;

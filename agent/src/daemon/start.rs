@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use portwright_core::{Observed, Profiles};
 use portwright_device_plugin::allocations::{self, Allocations};
 use portwright_device_plugin::metrics::Metrics;
-use portwright_device_plugin::{Context, Paths, Plugin, Registration, Settings};
+use portwright_device_plugin::{Context, Paths, Plugin, Registration, Settings, Witness};
 use portwright_host::inventory::Observer;
 use portwright_host::node::Supplement;
 use portwright_host::root::Root;
@@ -121,9 +121,9 @@ impl Base {
         let (root, kubelet) = (self.outfit.root.clone(), self.outfit.kubelet.folder.clone());
         let (context, tell) = (Arc::clone(self.plugin.context()), self.allocations.clone());
         let wish = self.outfit.wish.clone();
-        let remembered = self.outfit.memory.node_addresses();
+        let (remembered, witness) = (self.outfit.memory.node_addresses(), Witness::default());
         Arc::new(move |observed: &mut Observed| {
-            let mut found = allocations::read_blocking(&root, &kubelet);
+            let mut found = allocations::read_blocking(&root, &kubelet, &witness);
             let known = found.clone();
             found.list.extend(context.handed_out());
             found.give(observed);

@@ -1,5 +1,7 @@
-//! Since when the interface of a port is gone. Nobody else remembers that, and it has to outlast the program and a reboot,
-//! so `apply` keeps it in the state directory; verbs that only look read it there.
+//! Since when the interface of a port is gone. Nobody else remembers that, and it has to outlast the program, so `apply`
+//! keeps it in the state directory; verbs that only look read it there. It is counted by the time since boot, which does not
+//! jump; another boot counts from its own beginning, so that a port is collected later than its grace time or just then, and
+//! never earlier.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -9,8 +11,10 @@ use std::path::{Component, Path, PathBuf};
 use portwright_core::Observed;
 use portwright_core::drive::chain;
 use portwright_core::ovs::{OVS_CNI_NETNS_KEY, Ovs, Port};
-use portwright_host::deadline::unix_seconds;
+use portwright_host::boot::Moment;
+use portwright_host::root::Root;
 use portwright_host::write;
+use serde::{Deserialize, Serialize};
 
 use crate::{input, output};
 
@@ -32,12 +36,34 @@ pub enum Keeping {
     No,
 }
 
-/// Ports whose interface is gone, with the time (Unix seconds) at which that was first seen.
+/// Ports whose interface is gone.
 #[derive(Debug)]
 pub(super) struct Gone {
     file: PathBuf,
     keeping: Keeping,
-    since: Option<BTreeMap<String, u64>>,
+    since: Option<Since>,
+}
+
+/// What is in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Since {
+    /// The boot in which they were seen.
+    boot: String,
+    /// Seconds since that boot at which each was first seen without interface.
+    ports: BTreeMap<String, u64>,
+}
+
+impl Since {
+    /// What holds for ports that are gone now.
+    fn then(&self, gone: BTreeSet<String>, now: &Moment) -> Since {
+        let known = |port: &String| {
+            let first = self.ports.get(port).filter(|_| self.boot == now.boot).copied();
+            // Whatever stands in the file, nothing is of the future.
+            first.filter(|first| *first <= now.up).unwrap_or(now.up)
+        };
+        let ports = gone.into_iter().map(|port| (port.clone(), known(&port))).collect();
+        Since { boot: now.boot.clone(), ports }
+    }
 }
 
 impl Gone {
@@ -49,36 +75,49 @@ impl Gone {
     /// Says on each port for how long its interface has been gone. `dead` are internal ports that have lost their device; those that the
     /// kernel's datapath has lost are marked already.
     pub(super) fn mark(&mut self, ovs: &mut Ovs, observed: &Observed, dead: &BTreeSet<String>) {
-        let now = unix_seconds();
+        // Where nobody knows how long the machine has been up, nothing has been gone for any time.
+        let now = Moment::now(&Root::new("/")).unwrap_or_else(|| Moment { boot: String::new(), up: 0 });
+        self.mark_at(&now, ovs, observed, dead);
+    }
+
+    fn mark_at(&mut self, now: &Moment, ovs: &mut Ovs, observed: &Observed, dead: &BTreeSet<String>) {
         let known = self.since.take().unwrap_or_else(|| self.read());
-        let mut since = BTreeMap::new();
+        let is =
+            |port: &Port| port.gone_for.is_some() || dead.contains(&port.name) || is_gone(port, observed);
+        let ports = ovs.bridges.iter().flat_map(|bridge| {
+            bridge
+                .ports
+                .iter()
+                .filter(|port| port.name != bridge.name && is(port))
+                .map(|port| port.name.clone())
+        });
+        let since = known.then(ports.collect(), now);
         for bridge in &mut ovs.bridges {
             let own = bridge.name.clone();
             for port in bridge.ports.iter_mut().filter(|port| port.name != own) {
-                if port.gone_for.is_some() || dead.contains(&port.name) || is_gone(port, observed) {
-                    // A clock that was put back makes nothing older than it is.
-                    let first = known.get(&port.name).copied().filter(|first| *first <= now).unwrap_or(now);
-                    port.gone_for = Some(now - first);
-                    since.insert(port.name.clone(), first);
+                if let Some(first) = since.ports.get(&port.name) {
+                    port.gone_for = Some(now.up.saturating_sub(*first));
                 }
             }
         }
-        if since != known && self.keeping == Keeping::Yes {
+        // An empty file and none say the same, in whichever boot.
+        let differs = since != known && !(since.ports.is_empty() && known.ports.is_empty());
+        if differs && self.keeping == Keeping::Yes {
             self.write(&since);
         }
         self.since = Some(since);
     }
 
-    fn read(&self) -> BTreeMap<String, u64> {
+    fn read(&self) -> Since {
         if !self.file.exists() {
-            return BTreeMap::new();
+            return Since::default();
         }
         // What cannot be read is forgotten: ports are collected later then, never earlier.
         let text = input::read_text(&self.file, LARGEST).ok();
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    fn write(&self, since: &BTreeMap<String, u64>) {
+    fn write(&self, since: &Since) {
         let Ok(text) = output::json(since) else { return };
         if let Err(error) = write::replace(&self.file, text.as_bytes(), 0o600, 0o755) {
             output::stderr(&format!("warning: stale ports are not remembered: {}\n", chain(&error)));
@@ -139,7 +178,46 @@ fn below(host: &Path, path: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use portwright_core::ovs::Bridge;
+
     use super::*;
+
+    /// A switch with one port whose interface the kernel has lost, and one that is well.
+    fn switch() -> Ovs {
+        let port =
+            |name: &str, gone_for: Option<u64>| Port { name: name.to_owned(), gone_for, ..Port::default() };
+        let ports = vec![port("br0", Some(0)), port("lost", Some(0)), port("well", None)];
+        Ovs { bridges: vec![Bridge { name: "br0".to_owned(), ports, ..Bridge::default() }], ..Ovs::default() }
+    }
+
+    /// For how long each port is said to be gone by a new process, in a boot and at a time of it.
+    fn marked(state: &Path, boot: &str, up: u64) -> Vec<Option<u64>> {
+        let mut ovs = switch();
+        let now = Moment { boot: boot.to_owned(), up };
+        Gone::new(state, Keeping::Yes).mark_at(&now, &mut ovs, &Observed::default(), &BTreeSet::new());
+        ovs.bridges[0].ports[1..].iter().map(|port| port.gone_for).collect()
+    }
+
+    #[test]
+    fn time_is_counted_within_a_boot_and_never_too_long() {
+        let state = tempfile::tempdir().unwrap();
+        for (what, boot, up, gone) in [
+            ("first seen", "a", 1000, 0),
+            ("another process", "a", 1299, 299),
+            ("a later boot counts anew", "b", 40, 0),
+            ("and goes on", "b", 340, 300),
+            ("the first boot is forgotten", "a", 5000, 0),
+            ("nobody knows", "", 0, 0),
+        ] {
+            assert_eq!(marked(state.path(), boot, up), [Some(gone), None], "{what}");
+        }
+        // As it was kept before, by the time of day; of the future; and nonsense.
+        for text in [r#"{"lost": 1}"#, r#"{"boot": "a", "ports": {"lost": 9999}}"#, "[", "{}"] {
+            write::replace(&state.path().join(FILE), text.as_bytes(), 0o600, 0o755).unwrap();
+            assert_eq!(marked(state.path(), "a", 5000), [Some(0), None], "{text}");
+            assert_eq!(marked(state.path(), "a", 5300), [Some(300), None], "{text}");
+        }
+    }
 
     #[test]
     fn a_namespace_is_gone_only_where_its_folder_is_seen() {

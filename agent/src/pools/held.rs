@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portwright_core::Observed;
-use portwright_device_plugin::allocations;
+use portwright_device_plugin::{Witness, allocations};
 use portwright_host::node::Supplement;
 use portwright_host::root::Root;
 
@@ -17,11 +17,14 @@ pub fn kubelet_dir(global: &Global) -> PathBuf {
 
 /// Adds pods to the holders of VFs.
 pub fn add_pods(root: &Root, kubelet_dir: &Path, observed: &mut Observed) {
-    allocations::read_blocking(root, kubelet_dir).give(observed);
+    allocations::read_blocking(root, kubelet_dir, &Witness::default()).give(observed);
 }
 
 /// The same for a node that is about to be changed: asked again right before each disruptive step.
 pub fn supplement(global: &Global) -> Supplement {
     let (root, folder) = (Root::new(&global.root), kubelet_dir(global));
-    Arc::new(move |observed: &mut Observed| add_pods(&root, &folder, observed))
+    let witness = Witness::default();
+    Arc::new(move |observed: &mut Observed| {
+        allocations::read_blocking(&root, &folder, &witness).give(observed);
+    })
 }

@@ -3,7 +3,7 @@
 use portwright_core::management::management_path;
 use portwright_core::pools::explain::explain;
 use portwright_core::pools::{assign, candidates};
-use portwright_device_plugin::allocations;
+use portwright_device_plugin::{Witness, allocations};
 use portwright_host::root::Root;
 
 use super::observe::observe;
@@ -24,7 +24,8 @@ pub fn run(global: &Global, arguments: &PoolsArgs) -> Result<Exit, CliError> {
         Some(path) => (input::read_observed(path)?, Default::default()),
         None => {
             let root = Root::new(&global.root);
-            let allocations = allocations::read_blocking(&root, &held::kubelet_dir(global));
+            let allocations =
+                allocations::read_blocking(&root, &held::kubelet_dir(global), &Witness::default());
             (observe(global)?, allocations.by_device())
         }
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use portwright_core::pools::PoolDevice;
-use portwright_device_plugin::{Context, Gate, Registration, allocations};
+use portwright_device_plugin::{Context, Gate, Registration, Witness, allocations};
 use portwright_host::root::Root;
 use portwright_tests::kubelet::{Answer, Kubelet, Pod};
 use tokio::sync::Notify;
@@ -37,7 +37,7 @@ fn checkpoint(rig: &Rig, device: &str) {
 /// Makes kubelet's socket look as if it had been there for long: its age is read from its change time, which only the
 /// kernel writes, so the clock that is compared with is the other side.
 async fn read(rig: &Rig) -> allocations::Allocations {
-    allocations::read(&Root::new(rig.tree.root()), &rig.dir).await
+    allocations::read(&Root::new(rig.tree.root()), &rig.dir, &Witness::default()).await
 }
 
 fn devices(found: &allocations::Allocations) -> Vec<&str> {

@@ -8,7 +8,7 @@ use portwright_core::Observed;
 use portwright_core::management::management_path;
 use portwright_core::pools::{PoolSpec, Pools, ResourceName, assign, candidates, config, spec};
 use portwright_device_plugin::metrics::Metrics;
-use portwright_device_plugin::{Context, Plugin, Registration, Settings, allocations};
+use portwright_device_plugin::{Context, Plugin, Registration, Settings, Witness, allocations};
 use portwright_host::inventory::Observer;
 use portwright_host::root::Root;
 use portwright_proto::device_plugin::{AllocateRequest, ContainerAllocateRequest};
@@ -84,7 +84,7 @@ impl Rig {
 
     /// What pods have, by the kubelet's word.
     pub async fn read_held(&mut self) {
-        let found = allocations::read(&Root::new(self.tree.root()), &self.dir).await;
+        let found = allocations::read(&Root::new(self.tree.root()), &self.dir, &Witness::default()).await;
         let bus = self.tree.root().join("sys/bus/pci/devices");
         self.held = self.plugin.held(&found, |id| bus.join(id).exists());
         if found.unknown.is_none() {
