@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::Patch;
-use kube::runtime::utils::Backoff as _;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Trouble, ask};
+use super::ask::{AskError, ask};
 use super::client::Connection;
+use super::keep::{Known, Pace, keep};
 use super::kinds;
 use super::node::NodeView;
 use super::pace::{Bucket, Growing};
@@ -101,52 +100,27 @@ impl Due {
 pub async fn run(
     connection: Connection,
     resources: Resources,
-    mut facts: watch::Receiver<Arc<Facts>>,
-    mut node: watch::Receiver<Option<Arc<NodeView>>>,
+    facts: watch::Receiver<Arc<Facts>>,
+    node: watch::Receiver<Option<Arc<NodeView>>>,
 ) {
-    let began = Instant::now();
-    // Whoever fights about a value gets an answer at once for a while, and then slowly.
-    let mut bucket = Bucket::new(20, Duration::from_secs(10));
-    let mut pauses = Growing::new(Duration::from_millis(500), Duration::from_secs(30));
-    let mut trouble = Trouble::default();
-    loop {
-        let (known, there) = (facts.borrow_and_update().clone(), node.borrow_and_update().clone());
-        let wanted = Some(&known).filter(|known| known.sequence > 0).and_then(|known| resources(known));
-        let due = wanted.zip(there).and_then(|(wanted, node)| due(&wanted, &node));
-        if let Some(due) = due {
-            if let Err(pause) = bucket.take(began.elapsed()) {
-                tracing::warn!("somebody else sets the node's resources again and again");
-                sleep_until(Instant::now() + pause).await;
-                continue;
-            }
-            let name = connection.node.as_str();
-            let api = kinds::nodes(&connection.client);
-            let parameters = kinds::patching();
-            let patch = Patch::Merge(due.patch());
-            match ask(
-                format!("set the resources of Node {name}"),
-                api.patch_status(name, &parameters, &patch),
-            )
-            .await
-            {
-                Ok(_) => {
-                    tracing::info!(capacity = ?due.capacity, "the node's resources are set");
-                    trouble.over("setting the node's resources");
-                    pauses.reset();
-                }
-                Err(error) => {
-                    trouble.failed(&error);
-                    sleep_until(Instant::now() + pauses.next().unwrap_or(DEBOUNCE)).await;
-                    continue;
-                }
-            }
-        }
-        tokio::select! {
-            changed = facts.changed() => if changed.is_err() { return },
-            changed = node.changed() => if changed.is_err() { return },
-        }
-        sleep_until(Instant::now() + DEBOUNCE).await;
-    }
+    let pace = Pace {
+        bucket: Bucket::new(20, Duration::from_secs(10)),
+        pauses: Growing::new(Duration::from_millis(500), Duration::from_secs(30)),
+        debounce: DEBOUNCE,
+    };
+    let differs = |facts: &Facts, node: &NodeView| due(&resources(facts)?, node);
+    let write = |due| write(&connection, due);
+    keep("setting the node's resources", Known { facts, node }, pace, differs, write).await;
+}
+
+async fn write(connection: &Connection, due: Due) -> Result<(), AskError> {
+    let name = connection.node.as_str();
+    let api = kinds::nodes(&connection.client);
+    let parameters = kinds::patching();
+    let patch = Patch::Merge(due.patch());
+    ask(format!("set the resources of Node {name}"), api.patch_status(name, &parameters, &patch)).await?;
+    tracing::info!(capacity = ?due.capacity, "the node's resources are set");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::Patch;
-use kube::runtime::utils::Backoff as _;
 use portwright_core::Observed;
 use portwright_core::labels::labels;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Trouble, ask};
+use super::ask::{AskError, ask};
 use super::client::{Connection, is_subdomain};
+use super::keep::{Known, Pace, keep};
 use super::kinds;
 use super::node::NodeView;
 use super::pace::{Bucket, Growing};
@@ -70,48 +69,23 @@ impl Prefix {
 pub async fn run(
     connection: Connection,
     prefix: Prefix,
-    mut facts: watch::Receiver<Arc<Facts>>,
-    mut node: watch::Receiver<Option<Arc<NodeView>>>,
+    facts: watch::Receiver<Arc<Facts>>,
+    node: watch::Receiver<Option<Arc<NodeView>>>,
 ) {
-    let began = Instant::now();
-    let mut bucket = Bucket::new(5, Duration::from_secs(30));
-    let mut pauses = Growing::new(Duration::from_secs(1), Duration::from_secs(60));
-    let mut trouble = Trouble::default();
-    loop {
-        let (known, there) = (facts.borrow_and_update().clone(), node.borrow_and_update().clone());
-        let due = match there {
-            Some(node) if known.sequence > 0 => prefix.due(&prefix.labels(&known.observed), &node.labels),
-            Some(_) | None => BTreeMap::new(),
-        };
-        if !due.is_empty() {
-            if let Err(pause) = bucket.take(began.elapsed()) {
-                sleep_until(Instant::now() + pause).await;
-                continue;
-            }
-            match write(&connection, &due).await {
-                Ok(_) => {
-                    trouble.over("setting the node's labels");
-                    pauses.reset();
-                }
-                Err(error) => {
-                    trouble.failed(&error);
-                    sleep_until(Instant::now() + pauses.next().unwrap_or(DEBOUNCE)).await;
-                    continue;
-                }
-            }
-        }
-        tokio::select! {
-            changed = facts.changed() => if changed.is_err() { return },
-            changed = node.changed() => if changed.is_err() { return },
-        }
-        sleep_until(Instant::now() + DEBOUNCE).await;
-    }
+    let pace = Pace {
+        bucket: Bucket::new(5, Duration::from_secs(30)),
+        pauses: Growing::new(Duration::from_secs(1), Duration::from_secs(60)),
+        debounce: DEBOUNCE,
+    };
+    let differs = |facts: &Facts, node: &NodeView| {
+        let due = prefix.due(&prefix.labels(&facts.observed), &node.labels);
+        (!due.is_empty()).then_some(due)
+    };
+    let write = |due| write(&connection, due);
+    keep("setting the node's labels", Known { facts, node }, pace, differs, write).await;
 }
 
-async fn write(
-    connection: &Connection,
-    due: &BTreeMap<String, Option<String>>,
-) -> Result<(), super::ask::AskError> {
+async fn write(connection: &Connection, due: BTreeMap<String, Option<String>>) -> Result<(), AskError> {
     let name = connection.node.as_str();
     let parameters = kinds::patching();
     let patch: Patch<Json> = Patch::Merge(json!({"metadata": {"labels": due}}));

@@ -12,6 +12,7 @@ pub mod contribution;
 pub mod events;
 pub mod follow;
 pub mod health;
+mod keep;
 pub mod kinds;
 pub mod labels;
 mod listing;

@@ -22,7 +22,6 @@ mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,12 +188,4 @@ impl Handle {
             tracing::warn!("this node's turn could not be given back; it expires");
         }
     }
-}
-
-/// A random span below `limit`, so that nodes do not all do the same thing at the same moment. Not for secrets.
-fn lot(limit: Duration) -> Duration {
-    // The standard library seeds every state from the system's random numbers.
-    let number = RandomState::new().build_hasher().finish();
-    let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(number.checked_rem(millis).unwrap_or_default())
 }

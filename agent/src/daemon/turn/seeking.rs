@@ -10,7 +10,8 @@ use super::evict::{Evictions, Next, Pace};
 use super::node::NodeView;
 use super::pool::{Choice, Pool, lease_name, mark};
 use super::serving::{Basis, Due, Place, Serving};
-use super::{lot, streams};
+use super::streams;
+use crate::daemon::cluster::pace::lot_of;
 
 /// Pools with more places are listed from time to time in place of being followed: every renewal in them would be told to
 /// every node that waits.
@@ -174,7 +175,7 @@ impl Serving<'_> {
         match act {
             Act::Take(slot, seen) => {
                 let spread = self.settings.spread;
-                let at = *seeking.try_at.get_or_insert_with(|| now + lot(spread));
+                let at = *seeking.try_at.get_or_insert_with(|| now + lot_of(spread));
                 if at > now {
                     due.at(at);
                     return Ok(Err(format!(
@@ -214,7 +215,7 @@ impl Serving<'_> {
         if self.streams.leases.take().is_some() {
             let factor = places.div_ceil(FOLLOWED).min(10);
             let pause = self.settings.list.saturating_mul(factor);
-            let at = Instant::now() + pause + lot(pause);
+            let at = Instant::now() + pause + lot_of(pause);
             seeking.list_at = Some(at);
             due.at(at);
         }
@@ -298,7 +299,7 @@ impl Serving<'_> {
                     Ok(()) => tracing::info!(%pod, "a pod is being evicted"),
                     Err(error) => tracing::debug!(%pod, error = %error.words(), "an eviction was refused"),
                 }
-                evictions.note(&pod, &uid, &outcome, Instant::now(), lot);
+                evictions.note(&pod, &uid, &outcome, Instant::now(), lot_of);
                 // There may be more of them; renewals come first.
                 due.at(Instant::now());
             }

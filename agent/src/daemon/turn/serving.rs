@@ -15,7 +15,8 @@ use super::evict::Evictions;
 use super::node::NodeView;
 use super::seeking::Seeking;
 use super::streams::{self, Heard, News, Streams};
-use super::{Request, Settings, Turn, lot};
+use super::{Request, Settings, Turn};
+use crate::daemon::cluster::pace::lot_of;
 
 /// A place that we have.
 pub(super) struct Place {
@@ -185,7 +186,7 @@ impl<'a> Serving<'a> {
     fn fail(&mut self, error: &TurnError, due: &mut Due) {
         let pause = self.retry.map_or(self.settings.retry, |(_, pause)| pause.saturating_mul(2));
         let pause = pause.min(self.settings.renew);
-        let at = Instant::now() + pause + lot(pause);
+        let at = Instant::now() + pause + lot_of(pause);
         self.retry = Some((at, pause));
         due.at(at);
         // Somebody else was faster; the next event shows what is there now.
@@ -245,7 +246,7 @@ impl<'a> Serving<'a> {
                 // A place that has expired may be somebody else's: haste saves nothing any more.
                 let expired = place.held.confirmed + self.settings.lease <= Instant::now();
                 let pause = if expired { self.settings.renew } else { self.settings.retry };
-                place.next = Instant::now() + pause + lot(pause);
+                place.next = Instant::now() + pause + lot_of(pause);
                 tracing::debug!(error = %error.words(), "a renewal has failed");
                 self.trouble = Some(error.words());
             }

@@ -13,7 +13,8 @@ use super::error::TurnError;
 use super::node::NodeView;
 use super::pool::Seen;
 use super::serving::Serving;
-use super::{Request, Settings, Turn, lot};
+use super::{Request, Settings, Turn};
+use crate::daemon::cluster::pace::lot_of;
 
 pub(super) struct Task {
     pub(super) calls: Calls,
@@ -125,7 +126,7 @@ impl Task {
                 Ok(()) => return true,
                 Err(error) => tracing::debug!(error = %error.words(), "tidying up is tried again"),
             }
-            let again = Instant::now() + pause + lot(pause);
+            let again = Instant::now() + pause + lot_of(pause);
             pause = pause.saturating_mul(2).min(Duration::from_secs(60));
             let stop = self.stop.clone();
             tokio::select! {
