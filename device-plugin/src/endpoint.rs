@@ -62,13 +62,12 @@ impl Endpoint {
         Endpoint { pool: sender, streams, stop, task: tokio::spawn(keeper.run()) }
     }
 
-    /// Serves this from now on; an equal pool wakes nobody.
+    /// Serves this from now on; an equal pool wakes nobody. It takes the place of the other all the same: it shares its
+    /// candidates with what others have of this round, and the old ones can go.
     pub(crate) fn update(&self, pool: Pool) {
         self.pool.send_if_modified(|known| {
             let changed = **known != pool;
-            if changed {
-                *known = Arc::new(pool);
-            }
+            *known = Arc::new(pool);
             changed
         });
     }

@@ -152,7 +152,7 @@ pub struct Plugin {
     stop: CancellationToken,
     endpoints: BTreeMap<ResourceName, Endpoint>,
     /// What was published last, without what is withheld now.
-    published: Pools,
+    published: Arc<Pools>,
     folders: tokio::task::JoinHandle<()>,
     connections: Connections,
 }
@@ -191,7 +191,7 @@ impl Plugin {
             context,
             stop,
             endpoints: BTreeMap::new(),
-            published: Pools::default(),
+            published: Arc::default(),
             folders,
             connections: Connections::default(),
         }
@@ -204,8 +204,8 @@ impl Plugin {
 
     /// Serves the pools as they are now. A pool that never had a device is not begun; one that lost its last stays; one that
     /// is not wanted any more is ended; an unchanged one is left alone.
-    pub async fn publish(&mut self, pools: Pools) {
-        self.published = pools;
+    pub async fn publish(&mut self, pools: impl Into<Arc<Pools>>) {
+        self.published = pools.into();
         let wanted: BTreeSet<ResourceName> =
             self.published.pools.iter().map(|pool| pool.spec.resource.clone()).collect();
         let gone: Vec<ResourceName> =
@@ -258,12 +258,11 @@ impl Plugin {
     /// set that does not name them. For the time in which a step touches them.
     pub async fn withhold(&mut self, addresses: BTreeSet<PciAddress>) {
         self.context.ledger.withhold(addresses);
-        let pools = std::mem::take(&mut self.published);
-        self.publish(pools).await;
+        self.publish(Arc::clone(&self.published)).await;
     }
 
     /// The same together with new pools.
-    pub async fn publish_without(&mut self, pools: Pools, addresses: BTreeSet<PciAddress>) {
+    pub async fn publish_without(&mut self, pools: Arc<Pools>, addresses: BTreeSet<PciAddress>) {
         self.context.ledger.withhold(addresses);
         self.publish(pools).await;
     }

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: runs the bench programs that the crates hold, in release mode.
+//! `cargo xtask bench`: runs the bench programs that the crates hold, in release mode, or as the agent ships where its memory
+//! is measured.
 //!
 //! They are found through cargo's metadata, so a crate that adds one needs no change here.
 
@@ -28,6 +29,10 @@ pub(crate) fn run(only: &[String], peer: Option<&Path>) -> Result<bool> {
         sys::out(&format!("\n== {package}/{name}"));
         let mut bench = sys::cargo()?;
         bench.args(["bench", "--quiet", "-p", &package, "--bench", &name]);
+        if (package.as_str(), name.as_str()) == ("portwright-tests", "idle") {
+            // Memory is that of the program that ships, so it is built in the same way.
+            bench.args(["--profile", SMALL, "--target", TARGET]).env("RUSTFLAGS", STATIC);
+        }
         if (package.as_str(), name.as_str()) == ("portwright", "binary") {
             for binary in release_binaries(&["portwright"])? {
                 bench.env("PORTWRIGHT_BINARY", binary);
@@ -72,15 +77,19 @@ fn long_tests() -> Result<bool> {
     Ok(good)
 }
 
+/// What programs ship for.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Packed relocations are half a megabyte less of a program that is loaded anywhere; glibc knows them since 2.36.
+const STATIC: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+/// The agent's profile.
+const SMALL: &str = "small";
+
 /// Builds programs as they ship: static, with fat LTO, the agent for size. A target of its own keeps the flags away from build
 /// scripts. The programs' files, in the order of the packages.
 pub(crate) fn release_binaries(packages: &[&str]) -> Result<Vec<std::path::PathBuf>> {
-    const TARGET: &str = "x86_64-unknown-linux-gnu";
-    // Packed relocations are half a megabyte less of a program that is loaded anywhere; glibc knows them since 2.36.
-    const STATIC: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
     let mut files = Vec::new();
     for package in packages {
-        let profile = if *package == "portwright" { "small" } else { "release" };
+        let profile = if *package == "portwright" { SMALL } else { "release" };
         let mut build = sys::cargo()?;
         // A package and its program have the same name.
         build.args([

@@ -42,7 +42,8 @@ fn facts(node: &mut SimNode, health: &Health) -> Facts {
             id: vf.address.to_string(),
             address: Some(vf.address),
             ..Candidate::default()
-        },
+        }
+        .into(),
         options: portwright_core::pools::spec::Options::default(),
         health: health.clone(),
     });

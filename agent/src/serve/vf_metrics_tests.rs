@@ -45,7 +45,8 @@ fn facts() -> Facts {
         carrier: false,
     };
     let candidate = Candidate { address: "0000:01:10.1".parse().ok(), ..Candidate::default() };
-    let device = PoolDevice { candidate, options: Default::default(), health: Health::Healthy };
+    let device =
+        PoolDevice { candidate: candidate.into(), options: Default::default(), health: Health::Healthy };
     // Just after kubelet's start the checkpoint is read too, which knows UIDs only.
     let list = vec![
         allocation("0000:01:10.0", BY_UID, "f459bd14"),

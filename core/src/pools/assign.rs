@@ -4,6 +4,7 @@
 //! pod, so the conditions about them cannot be asked, and kubelet would count a device that is withdrawn while in use wrong.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::candidate::Candidate;
 use super::config::DeviceType;
@@ -29,7 +30,7 @@ pub struct Pool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolDevice {
     /// What it is.
-    pub candidate: Candidate,
+    pub candidate: Arc<Candidate>,
     /// What is done for it.
     pub options: Options,
     /// Whether it can be used.
@@ -85,7 +86,11 @@ impl Pool {
 
 /// Gives each candidate to the pool that takes it first. `held`: devices that pods have, and the resource that each was
 /// given as.
-pub fn assign(candidates: &[Candidate], specs: &[PoolSpec], held: &BTreeMap<String, ResourceName>) -> Pools {
+pub fn assign(
+    candidates: &[Arc<Candidate>],
+    specs: &[PoolSpec],
+    held: &BTreeMap<String, ResourceName>,
+) -> Pools {
     let mut pools: Vec<Pool> =
         specs.iter().map(|spec| Pool { spec: spec.clone(), devices: Vec::new() }).collect();
     for candidate in candidates {
@@ -100,7 +105,7 @@ pub fn assign(candidates: &[Candidate], specs: &[PoolSpec], held: &BTreeMap<Stri
 
 /// Where one candidate belongs: number of the pool, and what it is there. Work does not depend on other candidates.
 pub fn place(
-    candidate: &Candidate,
+    candidate: &Arc<Candidate>,
     specs: &[PoolSpec],
     holder: Option<&ResourceName>,
 ) -> Option<(usize, PoolDevice)> {
@@ -115,16 +120,16 @@ pub fn place(
         let options = rule.options();
         Some((
             number,
-            PoolDevice { candidate: candidate.clone(), options, health: health(candidate, spec, rule) },
+            PoolDevice { candidate: Arc::clone(candidate), options, health: health(candidate, spec, rule) },
         ))
     })
 }
 
 /// A device that a pod has.
-fn held_device(candidate: &Candidate, spec: &PoolSpec) -> PoolDevice {
+fn held_device(candidate: &Arc<Candidate>, spec: &PoolSpec) -> PoolDevice {
     let taking = spec.rules.iter().find(|rule| rule.take(candidate).is_ok());
     let lenient = || spec.rules.iter().find(|rule| rule.take_held(candidate).is_ok());
-    let candidate = candidate.clone();
+    let candidate = Arc::clone(candidate);
     match taking.or_else(lenient) {
         Some(rule) => {
             let health = health(&candidate, spec, rule);

@@ -2,6 +2,7 @@
 //! selectors compare.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::id::PciAddress;
 use crate::management::ManagementPath;
@@ -76,8 +77,9 @@ struct Maker<'a> {
     uplinks: BTreeMap<PciAddress, &'a Netdev>,
 }
 
-/// All candidates of a node, in the order of their IDs.
-pub fn candidates(observed: &Observed, management: &ManagementPath) -> Vec<Candidate> {
+/// All candidates of a node, in the order of their IDs. They are the most of a pool's memory, and there are several copies of the
+/// pools at a time: these share them.
+pub fn candidates(observed: &Observed, management: &ManagementPath) -> Vec<Arc<Candidate>> {
     let vdpa = observed.vdpa.iter().rev();
     let pfs = observed.pfs.iter().map(|pf| (pf.address, pf.netdevs.as_slice()));
     let others = observed.devices.iter().map(|device| (device.address, device.netdevs.as_slice()));
@@ -87,20 +89,20 @@ pub fn candidates(observed: &Observed, management: &ManagementPath) -> Vec<Candi
         vdpa: vdpa.map(|vdpa| (vdpa.parent, (vdpa.name.as_str(), vdpa.driver.as_deref()))).collect(),
         uplinks: pfs.chain(others).filter_map(|(at, all)| Some((at, primary_netdev(all)?))).collect(),
     };
-    let mut all: Vec<Candidate> = Vec::new();
+    let mut all: Vec<Arc<Candidate>> = Vec::new();
     for pf in &observed.pfs {
-        all.push(maker.pf(pf));
-        all.extend(pf.vfs.iter().map(|vf| maker.vf(pf, vf)));
+        all.push(Arc::new(maker.pf(pf)));
+        all.extend(pf.vfs.iter().map(|vf| Arc::new(maker.vf(pf, vf))));
     }
-    all.extend(observed.devices.iter().map(|device| maker.device(device)));
+    all.extend(observed.devices.iter().map(|device| Arc::new(maker.device(device))));
     let parents: BTreeSet<PciAddress> = observed.subfunctions.iter().map(|sf| sf.parent).collect();
-    let parents: BTreeMap<PciAddress, Candidate> = all
+    let parents: BTreeMap<PciAddress, Arc<Candidate>> = all
         .iter()
         .filter_map(|candidate| {
-            Some((candidate.address.filter(|at| parents.contains(at))?, candidate.clone()))
+            Some((candidate.address.filter(|at| parents.contains(at))?, Arc::clone(candidate)))
         })
         .collect();
-    let of = |sf: &Subfunction| Some(maker.subfunction(sf, parents.get(&sf.parent)?));
+    let of = |sf: &Subfunction| Some(Arc::new(maker.subfunction(sf, parents.get(&sf.parent)?)));
     all.extend(observed.subfunctions.iter().filter_map(of));
     all.sort_by(|one, other| one.id.cmp(&other.id));
     all
@@ -239,7 +241,7 @@ mod tests {
         let observed: Observed = serde_json::from_str(text).unwrap();
         let unseen = Some("may carry the node's own traffic (no routes)".to_owned());
         let why = |path: &ManagementPath| -> Vec<Option<String>> {
-            candidates(&observed, path).into_iter().map(|candidate| candidate.management).collect()
+            candidates(&observed, path).iter().map(|candidate| candidate.management.clone()).collect()
         };
         assert_eq!(why(&ManagementPath { unseen: unseen.clone(), ..Default::default() }), [unseen, None]);
         assert_eq!(why(&ManagementPath::default()), [None, None]);
@@ -260,7 +262,7 @@ mod tests {
         let taken: Vec<String> = candidates(&observed, &ManagementPath::default())
             .into_iter()
             .filter(|candidate| candidate.index.is_some() && selector.take(candidate).is_ok())
-            .map(|candidate| candidate.id)
+            .map(|candidate| candidate.id.clone())
             .collect();
         assert_eq!(taken, ["0000:3b:01.0"]);
     }

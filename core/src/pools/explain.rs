@@ -2,6 +2,7 @@
 //! that was found.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -54,7 +55,7 @@ pub struct RuleView {
 
 /// Explains one device.
 pub fn explain(
-    candidate: &Candidate,
+    candidate: &Arc<Candidate>,
     specs: &[PoolSpec],
     held: &BTreeMap<String, ResourceName>,
 ) -> Explanation {

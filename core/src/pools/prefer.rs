@@ -99,7 +99,7 @@ mod tests {
                 numa_node: node.parse().ok(),
                 ..Candidate::default()
             };
-            PoolDevice { candidate, options: Options::default(), health: Health::Healthy }
+            PoolDevice { candidate: candidate.into(), options: Options::default(), health: Health::Healthy }
         };
         let spec = PoolSpec {
             resource: ResourceName { prefix: "p".to_owned(), name: "n".to_owned() },

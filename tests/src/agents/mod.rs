@@ -124,26 +124,23 @@ pub struct Start<'a> {
     pub watcher: Option<Watcher>,
 }
 
-/// An agent that runs.
-pub struct Agent {
+/// An agent that is ready to run.
+pub struct Ready<F> {
     /// What it tells.
     pub facts: watch::Receiver<Arc<Facts>>,
     /// Wakes it: the simulated kernel makes no events.
     pub wakes: Arc<Wakes>,
-    /// The number of the last wake.
-    asked: AtomicU64,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+    /// The agent itself, until it is stopped.
+    pub run: F,
 }
 
-impl Agent {
-    /// Starts an agent on a machine.
-    pub fn start(machine: &Machine, start: Start<'_>) -> Agent {
-        Agent::start_until(machine, start, CancellationToken::new())
-    }
-
-    /// The same with a token that the cluster's parts were given too.
-    pub fn start_until(machine: &Machine, start: Start<'_>, stop: CancellationToken) -> Agent {
+impl Ready<()> {
+    /// Puts an agent together that runs until `stop`.
+    pub fn new(
+        machine: &Machine,
+        start: Start<'_>,
+        stop: CancellationToken,
+    ) -> Ready<impl Future<Output = ()> + Send + use<>> {
         let outfit = Outfit {
             root: Root::new(start.folder),
             kubelet: Paths { folder: start.folder.join("kubelet") },
@@ -167,11 +164,35 @@ impl Agent {
             cluster.tell(&facts, &stop);
         }
         let grip = Grip { machine: machine.clone(), watcher: start.watcher, supplement: base.supplement() };
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move {
-            base.run(grip, &stopped).await.expect("the agent runs");
-        });
-        Agent { facts, wakes, asked: AtomicU64::new(0), stop, task }
+        let run = async move {
+            base.run(grip, &stop).await.expect("the agent runs");
+        };
+        Ready { facts, wakes, run }
+    }
+}
+
+/// An agent that runs.
+pub struct Agent {
+    /// What it tells.
+    pub facts: watch::Receiver<Arc<Facts>>,
+    /// Wakes it: the simulated kernel makes no events.
+    pub wakes: Arc<Wakes>,
+    /// The number of the last wake.
+    asked: AtomicU64,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Agent {
+    /// Starts an agent on a machine.
+    pub fn start(machine: &Machine, start: Start<'_>) -> Agent {
+        Agent::start_until(machine, start, CancellationToken::new())
+    }
+
+    /// The same with a token that the cluster's parts were given too.
+    pub fn start_until(machine: &Machine, start: Start<'_>, stop: CancellationToken) -> Agent {
+        let Ready { facts, wakes, run } = Ready::new(machine, start, stop.clone());
+        Agent { facts, wakes, asked: AtomicU64::new(0), stop, task: tokio::spawn(run) }
     }
 
     /// Tells it that something has happened on its node.
