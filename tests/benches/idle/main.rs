@@ -6,7 +6,10 @@
 //! loop is on the main thread, and the environment is that of the DaemonSet. The agent is a process of its own; the first
 //! one is kubelet meanwhile.
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
-#![allow(clippy::disallowed_methods, reason = "a bench starts a child, takes the time and asks /proc about itself")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench starts a child, takes the time and asks /proc about itself"
+)]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -97,14 +100,8 @@ async fn agent(folder: &Path) -> Result<()> {
     fs::write(&policy, POLICY)?;
     let stop = CancellationToken::new();
     let wish = files::follow(vec![policy.clone()], files::read(&[policy])?, stop.clone());
-    let start = Start {
-        folder,
-        profiles: Profiles::default(),
-        wish,
-        turn: None,
-        cluster: None,
-        watcher: None,
-    };
+    let start =
+        Start { folder, profiles: Profiles::default(), wish, turn: None, cluster: None, watcher: None };
     let Ready { facts, wakes, run } = Ready::new(&machine()?, start, stop.clone());
     let measured = async {
         let measured = measure(facts, &wakes).await;
@@ -140,7 +137,9 @@ async fn measure(mut facts: watch::Receiver<Arc<Facts>>, wakes: &Wakes) -> Resul
     let rounds = facts.borrow().sequence.saturating_sub(before.0);
     let woken = woken()?.saturating_sub(before.1);
     let rested = memory()?;
-    println!("idle for 60 s with {vfs} VFs ({BUILD}): {rounds} rounds, {woken} wakes of any thread, {rested}");
+    println!(
+        "idle for 60 s with {vfs} VFs ({BUILD}): {rounds} rounds, {woken} wakes of any thread, {rested}"
+    );
     println!("the rounds' causes: {causes:?}");
     for _ in 0..MANY {
         let ticket = wakes.wake(Cause::Timer);
