@@ -33,7 +33,7 @@ struct Kept {
     policies: BTreeMap<String, KeptPolicy>,
     /// Which policy each PF followed.
     bindings: BTreeMap<PciAddress, String>,
-    /// Policies that are gone.
+    /// Policies that are gone and wanted something of Open vSwitch.
     former: BTreeSet<String>,
     /// Ports that have followed no policy since theirs has changed.
     #[serde(default)]
@@ -52,6 +52,13 @@ struct KeptPolicy {
     text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     generation: Option<i64>,
+    /// Whether it wanted something of Open vSwitch at any time. What earlier versions have kept may have.
+    #[serde(default = "yes")]
+    ovs: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What follows from a wish and from what was good before.
@@ -117,19 +124,24 @@ impl Memory {
         let gone: Vec<String> =
             kept.policies.keys().filter(|name| !wish.policies.contains_key(*name)).cloned().collect();
         for name in gone {
-            kept.policies.remove(&name);
+            let gone = kept.policies.remove(&name);
             self.documents.remove(&name);
-            kept.former.insert(name);
+            // One that never wanted anything there has left nothing, and would be remembered for ever where there is no switch.
+            if gone.is_some_and(|gone| gone.ovs) {
+                kept.former.insert(name);
+            }
         }
         let mut followed = Followed::default();
         for (name, policy) in &wish.policies {
-            kept.former.remove(name);
+            let returns = kept.former.remove(name);
             if let Ok(document) = &policy.read {
                 if self.documents.get(name).is_some_and(|known| known != document) {
                     let theirs = kept.bindings.iter().filter(|(_, policy)| *policy == name);
                     kept.loose.extend(theirs.map(|(pf, _)| *pf));
                 }
-                let entry = KeptPolicy { text: policy.text.to_string(), generation: policy.generation };
+                let before = returns || kept.policies.get(name).is_some_and(|known| known.ovs);
+                let (text, generation) = (policy.text.to_string(), policy.generation);
+                let entry = KeptPolicy { text, generation, ovs: before || !document.ovs.is_empty() };
                 kept.policies.insert(name.clone(), entry);
                 self.documents.insert(name.clone(), Arc::clone(document));
             }
@@ -260,20 +272,27 @@ fn fact(policy: &Policy, followed: bool) -> PolicyFact {
 mod tests {
     use super::*;
 
+    /// Policies by name with their priority, or wrong ones.
     fn wish(entries: &[(&str, Option<i32>)]) -> Wish {
-        let policy = |(name, priority): &(&str, Option<i32>)| {
+        let spec = |priority: i32| format!("priority: {priority}, bridges: [{{name: br0}}]");
+        let entries = entries.iter().map(|(name, priority)| (*name, priority.map(spec)));
+        wish_of(entries.collect())
+    }
+
+    fn wish_of(entries: Vec<(&str, Option<String>)>) -> Wish {
+        let policy = |(name, spec): (&str, Option<String>)| {
             let text = format!(
-                "{{apiVersion: portwright.dev/v1alpha1, kind: NodePolicy, metadata: {{name: {name}}}, spec: {{priority: {}}}}}",
-                priority.unwrap_or_default()
+                "{{apiVersion: portwright.dev/v1alpha1, kind: NodePolicy, metadata: {{name: {name}}}, spec: {{{}}}}}",
+                spec.as_deref().unwrap_or_default()
             );
             let read = portwright_api::load([("test", text.as_str())]).unwrap().remove(0);
-            let read = priority.map(|_| Arc::new(read)).ok_or_else(|| "spec.nics[0]: wrong".to_owned());
+            let read = spec.map(|_| Arc::new(read)).ok_or_else(|| "spec.nics[0]: wrong".to_owned());
             let (max_unavailable, cordon) = (MaxUnavailable::default(), false);
             let policy =
                 Policy { uid: None, generation: None, read, text: text.into(), max_unavailable, cordon };
-            ((*name).to_owned(), policy)
+            (name.to_owned(), policy)
         };
-        Wish { synced: true, policies: entries.iter().map(policy).collect(), ..Wish::default() }
+        Wish { synced: true, policies: entries.into_iter().map(policy).collect(), ..Wish::default() }
     }
 
     fn priorities(followed: &Followed) -> Vec<(&str, i32)> {
@@ -303,6 +322,29 @@ mod tests {
         assert_eq!(priorities(&again.follow(&wish(&[("b", Some(3))]))), [("b", 3)]);
         assert_eq!(again.former(), BTreeSet::from(["a".to_owned()]));
         assert_eq!(Memory::read(folder.path()).former(), again.former());
+    }
+
+    #[test]
+    fn a_policy_that_is_gone_is_remembered_if_it_may_have_left_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut memory = Memory::read(folder.path());
+        let (ports, bridges) = ("priority: 1".to_owned(), "bridges: [{name: br0}]".to_owned());
+        memory.follow(&wish_of(vec![("ports", Some(ports.clone())), ("both", Some(bridges))]));
+        memory.follow(&wish_of(vec![("ports", Some(ports.clone())), ("both", Some(ports.clone()))]));
+        memory.follow(&wish_of(Vec::new()));
+        let left = BTreeSet::from(["both".to_owned()]);
+        assert_eq!(memory.former(), left, "its bridges may still be there although it was changed since");
+        memory.follow(&wish_of(vec![("both", Some(ports))]));
+        memory.follow(&wish_of(Vec::new()));
+        assert_eq!(memory.former(), left, "also when it was back for a while");
+
+        let file = folder.path().join(FILE);
+        let text =
+            "{\"version\": 1, \"policies\": {\"old\": {\"text\": \"\"}}, \"bindings\": {}, \"former\": []}";
+        write::replace(&file, text.as_bytes(), 0o600, 0o755).unwrap();
+        let mut memory = Memory::read(folder.path());
+        memory.follow(&wish_of(Vec::new()));
+        assert_eq!(memory.former(), BTreeSet::from(["old".to_owned()]), "kept by an earlier version");
     }
 
     #[test]
