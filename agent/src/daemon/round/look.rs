@@ -31,8 +31,11 @@ impl<N: Hands> Round<N> {
             return Ok(());
         }
         let (observed, recalled) = self.actor.look().await?;
-        self.state.observed = Arc::new(observed);
-        self.state.recalled = recalled;
+        // What is the same stays where it is: at rest, memory that is never moved is not in pieces either.
+        keep(&mut self.state.observed, observed);
+        if self.state.recalled != recalled {
+            self.state.recalled = recalled;
+        }
         self.state.seen = true;
         Ok(())
     }
@@ -57,5 +60,12 @@ impl<N: Hands> Round<N> {
         });
         let seen = Arc::make_mut(&mut self.state.observed);
         functions.all(|function| observer.refresh(seen, function))
+    }
+}
+
+/// Takes what is not the same.
+pub(super) fn keep<T: PartialEq>(known: &mut Arc<T>, now: T) {
+    if **known != now {
+        *known = Arc::new(now);
     }
 }

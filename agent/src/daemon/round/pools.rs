@@ -10,6 +10,7 @@ use portwright_core::{Object, Observed, PciAddress, Reason};
 use portwright_device_plugin::allocations::Allocations;
 
 use super::Round;
+use super::look::keep;
 use crate::daemon::hands::Hands;
 
 impl<N: Hands> Round<N> {
@@ -31,8 +32,8 @@ impl<N: Hands> Round<N> {
         self.judge(&mut pools);
         let withheld = self.withheld(&observed);
         withhold(&mut pools, &withheld);
-        self.state.published = Arc::new(pools.clone());
-        self.plugin.publish_without(pools, withheld).await;
+        keep(&mut self.state.published, pools);
+        self.plugin.publish_without(Arc::clone(&self.state.published), withheld).await;
         match &allocations.unknown {
             None => self.plugin.settle(&held),
             Some(why) => tracing::warn!(why, "what pods have is not known; no file of theirs is removed"),
