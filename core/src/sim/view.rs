@@ -66,8 +66,8 @@ fn plain(netdev: &SimNetdev) -> Netdev {
 }
 
 fn seen_vf(kernel: &Kernel, state: &StateDir, reference: VfRef, pf: &SimPf, vf: &SimVf) -> Vf {
-    let netdevs: Vec<Netdev> =
-        vf.netdev.iter().filter(|netdev| netdev.in_host() && !vf.late).map(plain).collect();
+    let shown = vf.netdev.as_ref().filter(|netdev| netdev.in_host() && !vf.late);
+    let netdevs: Vec<Netdev> = shown.iter().map(|netdev| plain(netdev)).collect();
     Vf {
         index: reference.index,
         address: vf.address,

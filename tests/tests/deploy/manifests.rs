@@ -57,6 +57,13 @@ pub(crate) fn capabilities() -> Vec<String> {
     strings(&given["add"])
 }
 
+/// What every agent finds in its environment, whatever node it is on.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    let variables = container()["env"].as_array().unwrap().clone();
+    let text = |value: &Value| Some(value.as_str()?.to_owned());
+    variables.iter().filter_map(|entry| Some((text(&entry["name"])?, text(&entry["value"])?))).collect()
+}
+
 /// A write may take 120 s before it counts as stuck; what is given back after it has 15 s.
 #[test]
 fn a_stop_has_the_time_that_the_program_may_take() {
@@ -87,7 +94,7 @@ fn the_program_takes_its_arguments() {
     );
     let names: BTreeSet<&str> =
         container["env"].as_array().unwrap().iter().map(|env| env["name"].as_str().unwrap()).collect();
-    assert_eq!(names, BTreeSet::from(["HOST_IP", "NODE_NAME", "POD_NAMESPACE"]));
+    assert_eq!(names, BTreeSet::from(["HOST_IP", "MALLOC_ARENA_MAX", "NODE_NAME", "POD_NAMESPACE"]));
     for (variable, field) in [("NODE_NAME", "spec.nodeName"), ("POD_NAMESPACE", "metadata.namespace")] {
         let from = container["env"].as_array().unwrap().iter().find(|env| env["name"] == variable).unwrap();
         assert_eq!(from["valueFrom"]["fieldRef"]["fieldPath"], field);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Parser as _;
 use portwright::cli::{Cli, Verb};
 
-use crate::manifests::capabilities;
+use crate::manifests::{capabilities, environment};
 use crate::read;
 
 /// Values by section and key. Keys may be given several times.
@@ -42,6 +42,18 @@ fn the_program_takes_what_the_units_start() {
         let boot = name.contains("boot");
         assert_eq!((run.once, run.before_kubelet, run.policy.is_empty()), (boot, boot, boot));
     }
+}
+
+#[test]
+fn the_daemon_has_the_environment_of_the_daemonset() {
+    let wanted = BTreeMap::from([("MALLOC_ARENA_MAX".to_owned(), "1".to_owned())]);
+    assert_eq!(environment(), wanted, "what `cargo xtask bench idle` measures with");
+    let given = value("portwright.service", "Service", "Environment");
+    let given = given.split(' ').filter_map(|one| one.split_once('='));
+    assert_eq!(
+        given.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
+        wanted
+    );
 }
 
 #[test]
