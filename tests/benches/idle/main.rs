@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
 use portwright::daemon::facts::{Cause, Facts};
 use portwright::daemon::files;
 use portwright::serve::wake::Wakes;
@@ -192,15 +193,9 @@ fn machine() -> Result<Machine> {
     Ok(Machine::new(SimNode::new(kernel)))
 }
 
-/// How often the threads of this process have gone to sleep by themselves so far.
+/// How often the threads of this process have gone to sleep by themselves so far, those that have ended included.
 fn woken() -> Result<u64> {
-    let mut sum = 0;
-    for thread in fs::read_dir("/proc/self/task")? {
-        let status = fs::read_to_string(thread?.path().join("status"))?;
-        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        sum += count.ok_or("no count of switches")?.trim().parse::<u64>()?;
-    }
-    Ok(sum)
+    Ok(getrusage(UsageWho::RUSAGE_SELF)?.voluntary_context_switches().try_into()?)
 }
 
 /// Memory in KiB.
