@@ -47,7 +47,8 @@ impl Gate {
 
     /// Takes the pipe away, and lets go whoever hangs in it.
     pub(crate) fn open(mut self) -> Result<()> {
-        sys::tool("umount", &[&self.file])?;
+        // Lazily: whoever hangs in it has it open.
+        sys::tool("umount", &["-l", &self.file])?;
         if self.reached.is_none() {
             self.read();
         }
@@ -58,6 +59,6 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         // Already away after `open`.
-        sys::run(sys::command("umount", &[&self.file]), Duration::from_secs(10)).ok();
+        sys::run(sys::command("umount", &["-l", &self.file]), Duration::from_secs(10)).ok();
     }
 }
