@@ -8,8 +8,8 @@ use portwright_core::Change;
 use portwright_core::drive::Node;
 use portwright_host::run::HostError;
 
+use crate::bench::{Bench, OTHER, PF, address, failure, on_pf};
 use crate::kernel::FullPipe;
-use crate::node::{Bench, OTHER, PF, address, failure, on_pf};
 
 pub(crate) const TESTS: [(&str, fn()); 1] = [(
     "hands_work_beside_each_other",

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "tests make files and start processes")]
 
+mod bench;
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
 mod hands;
 mod kernel;
 mod node;
+mod node_drivers;
 mod node_journal;
 mod node_links;
 #[path = "../tree/mod.rs"]
@@ -32,6 +34,7 @@ fn main() {
     for (name, test) in child::TESTS
         .into_iter()
         .chain(node::TESTS)
+        .chain(node_drivers::TESTS)
         .chain(node_journal::TESTS)
         .chain(node_links::TESTS)
         .chain(hands::TESTS)

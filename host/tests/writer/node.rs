@@ -3,27 +3,28 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use portwright_core::desired::TxRate;
-use portwright_core::drive::{Node, RunError, chain};
-use portwright_core::observed::Holder;
+use portwright_core::drive::{Node, chain};
 use portwright_core::step::DriverTarget;
-use portwright_core::{Change, Disruption, Object, PciAddress, Profiles, Step, VfRef, udev_rule};
+use portwright_core::{Change, Disruption, Profiles, Step};
 use portwright_host::inventory::Observer;
 use portwright_host::node::HostNode;
 use portwright_host::root::Root;
 use portwright_host::run::HostError;
 use serde_json::json;
 
+use crate::bench::{
+    Bench, OTHER, PF, address, failure, hold, is_stale, named, on_node, on_pf, on_vf, outrun,
+};
 use crate::child::launcher;
 use crate::kernel;
-use crate::tree::{FunctionSpec, TreeBuilder};
+use crate::tree::TreeBuilder;
 
-pub(crate) const TESTS: [(&str, fn()); 14] = [
+pub(crate) const TESTS: [(&str, fn()); 9] = [
     ("what_has_changed_since_the_plan_is_stale", what_has_changed_since_the_plan_is_stale),
     ("from_one_number_to_another_goes_through_zero", from_one_number_to_another_goes_through_zero),
     (
@@ -37,131 +38,9 @@ pub(crate) const TESTS: [(&str, fn()); 14] = [
         a_port_that_the_node_has_come_to_be_reached_over_is_left_alone,
     ),
     ("what_disrupts_nobody_waits_for_users_too", what_disrupts_nobody_waits_for_users_too),
-    ("binding_writes_override_and_probe_and_reads_back", binding_writes_override_and_probe_and_reads_back),
-    ("an_override_goes_where_it_is_not_to_stay", an_override_goes_where_it_is_not_to_stay),
     ("a_missing_file_is_told_with_its_meaning", a_missing_file_is_told_with_its_meaning),
-    ("the_udev_rule_is_written_whole", the_udev_rule_is_written_whole),
-    ("modules_are_loaded_by_the_hosts_modprobe", modules_are_loaded_by_the_hosts_modprobe),
     ("a_second_writer_is_refused", a_second_writer_is_refused),
-    ("a_vf_that_is_bound_already_is_left_alone", a_vf_that_is_bound_already_is_left_alone),
 ];
-
-pub(crate) const PF: &str = "0000:3b:00.0";
-pub(crate) const OTHER: &str = "0000:5e:00.0";
-
-pub(crate) struct Bench {
-    folder: tempfile::TempDir,
-    pub(crate) tree: TreeBuilder,
-}
-
-impl Bench {
-    /// Two PFs without VFs.
-    pub(crate) fn new() -> Bench {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = TreeBuilder::new(folder.path()).unwrap();
-        tree.file("proc/sys/kernel/random/boot_id", "this-boot\n").unwrap();
-        tree.file("sys/bus/pci/drivers_probe", "").unwrap();
-        for address in [PF, OTHER] {
-            let spec = FunctionSpec {
-                address,
-                vendor: "8086",
-                device: "10c9",
-                driver: Some("igb"),
-                netdev: None,
-                iommu_group: None,
-            };
-            tree.function(&spec).unwrap();
-            tree.sriov(address, "7", "10ca").unwrap();
-        }
-        Bench { folder, tree }
-    }
-
-    pub(crate) fn root(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub(crate) fn open(&self) -> HostNode {
-        self.open_with(300)
-    }
-
-    /// A node whose watchdog gives up a resizing write after so many milliseconds.
-    pub(crate) fn open_with(&self, deadline: u32) -> HostNode {
-        let profile = format!(
-            "name = \"igb\"\nsummary = \"test\"\ndrivers = [\"igb\"]\n\
-            [numvfs-deadline-ms]\nvalue = {deadline}\nsource = \"test\"\nconfidence = \"assumed\"\n\
-            [netdev-deadline-ms]\nvalue = 100\nsource = \"test\"\nconfidence = \"assumed\"\n"
-        );
-        let profiles = Profiles::parse([("igb.toml", profile.as_str())]).unwrap();
-        let root = Root::new(self.root());
-        let mut node = HostNode::open(root, self.root().join("state"), profiles, launcher()).unwrap();
-        node.observe().unwrap();
-        node
-    }
-
-    pub(crate) fn file(&self, address: &str, name: &str) -> PathBuf {
-        self.root().join(TreeBuilder::function_path(address)).join(name)
-    }
-
-    pub(crate) fn text(&self, address: &str, name: &str) -> String {
-        fs::read_to_string(self.file(address, name)).unwrap()
-    }
-
-    /// A VF as sysfs shows it.
-    pub(crate) fn vf(&self, index: u32, driver: Option<&str>) -> String {
-        let address = kernel::vf_name(PF, index);
-        let spec = FunctionSpec {
-            address: &address,
-            vendor: "8086",
-            device: "10ca",
-            driver,
-            netdev: None,
-            iommu_group: None,
-        };
-        self.tree.function(&spec).unwrap();
-        self.tree.vf_of(PF, index, &address).unwrap();
-        address
-    }
-}
-
-pub(crate) fn address(text: &str) -> PciAddress {
-    text.parse().unwrap()
-}
-
-pub(crate) fn on_pf(pf: &str, change: Change) -> Step {
-    Step { object: Object::Pci(address(pf)), change, disruption: Disruption::None, force: false }
-}
-
-pub(crate) fn on_vf(index: u16, change: Change) -> Step {
-    let object = Object::Vf(VfRef { pf: address(PF), index });
-    Step { object, change, disruption: Disruption::None, force: false }
-}
-
-fn on_node(change: Change) -> Step {
-    Step { object: Object::Node, change, disruption: Disruption::None, force: false }
-}
-
-pub(crate) fn failure(result: Result<(), RunError<HostError>>) -> HostError {
-    match result {
-        Err(RunError::Failed(error)) => error,
-        other => panic!("a failure was due: {other:?}"),
-    }
-}
-
-/// What was found in place of what the step expects.
-fn outrun(result: Result<(), RunError<HostError>>) -> String {
-    match result {
-        Err(RunError::Stale { found }) => found,
-        other => panic!("it should be out of date: {other:?}"),
-    }
-}
-
-pub(crate) fn is_stale(result: &Result<(), RunError<HostError>>) -> bool {
-    matches!(result, Err(RunError::Stale { .. }))
-}
-
-fn named(driver: &str, keep_override: bool) -> DriverTarget {
-    DriverTarget::Named { driver: driver.to_owned(), keep_override }
-}
 
 fn what_has_changed_since_the_plan_is_stale() {
     let bench = Bench::new();
@@ -263,14 +142,6 @@ fn a_write_that_hangs_is_one_pfs_trouble() {
     // A writer without work is no reason to leave anything out for its own agent.
     let problems = node.observe().unwrap().problems;
     assert!(!problems.iter().any(|problem| problem.reason.contains("writer")), "{problems:?}");
-}
-
-/// Lets the VF be held from now on.
-pub(crate) fn hold(node: &mut HostNode, holder: Holder) {
-    node.set_supplement(Arc::new(move |observed| {
-        let vfs = observed.pfs.iter_mut().flat_map(|pf| &mut pf.vfs);
-        vfs.for_each(|vf| vf.holders = vec![holder.clone()]);
-    }));
 }
 
 fn a_vf_in_use_is_not_touched() {
@@ -378,35 +249,6 @@ fn what_disrupts_nobody_waits_for_users_too() {
     );
 }
 
-fn binding_writes_override_and_probe_and_reads_back() {
-    let bench = Bench::new();
-    let vf = bench.vf(0, None);
-    let mut node = bench.open();
-    let step = on_vf(0, Change::BindVf { from: None, to: named("vfio-pci", true) });
-    // Nobody binds anything in a tree: success is not believed.
-    let error = failure(node.run(&step));
-    let text = error.to_string();
-    assert!(matches!(error, HostError::NotReadBack { .. }), "{text}");
-    assert!(text.contains("no driver instead of vfio-pci"), "{text}");
-    assert!(bench.text(&vf, "driver_override").starts_with("vfio-pci\n"));
-    assert_eq!(fs::read_to_string(bench.root().join("sys/bus/pci/drivers_probe")).unwrap(), vf);
-    let error = failure(node.run(&on_vf(0, Change::BindVf { from: None, to: DriverTarget::Default })));
-    assert!(error.to_string().contains("no driver instead of kernel default"), "{error}");
-}
-
-fn an_override_goes_where_it_is_not_to_stay() {
-    let bench = Bench::new();
-    let vf = bench.vf(0, Some("igbvf"));
-    fs::write(bench.file(&vf, "driver_override"), "").unwrap();
-    // The tree's driver folder takes the unbinding and forgets it: the VF stays bound, as if bound again at once.
-    fs::write(bench.root().join("sys/bus/pci/drivers/igbvf/unbind"), "").unwrap();
-    let mut node = bench.open();
-    node.run(&on_vf(0, Change::ReprobeVf { driver: "igbvf".to_owned() })).unwrap();
-    assert_eq!(fs::read_to_string(bench.root().join("sys/bus/pci/drivers/igbvf/unbind")).unwrap(), vf);
-    // A plain file keeps the tail of what was longer; the last write was the empty line.
-    assert_eq!(bench.text(&vf, "driver_override"), "\ngbvf\n");
-}
-
 fn a_missing_file_is_told_with_its_meaning() {
     let bench = Bench::new();
     fs::remove_file(bench.file(PF, "sriov_numvfs")).unwrap();
@@ -418,44 +260,6 @@ fn a_missing_file_is_told_with_its_meaning() {
     }
     assert_eq!(text.matches("ENOENT").count(), 1, "the chain says each thing once: {text}");
     assert!(error.hint().unwrap().contains("externallyManaged"));
-}
-
-fn the_udev_rule_is_written_whole() {
-    let bench = Bench::new();
-    let mut node = bench.open();
-    let content = udev_rule::content(&std::collections::BTreeSet::new());
-    let step = on_node(Change::WriteUdevRule { from: None, to: content.clone() });
-    node.run(&step).unwrap();
-    assert_eq!(fs::read_to_string(bench.root().join(udev_rule::PATH)).unwrap(), content);
-    assert_eq!(node.observe().unwrap().node.udev_rule, Some(content));
-    assert!(is_stale(&node.run(&step)), "it is there already");
-}
-
-fn modules_are_loaded_by_the_hosts_modprobe() {
-    let bench = Bench::new();
-    let mut node = bench.open();
-    let step = on_pf(PF, Change::LoadModule { module: "vfio_pci".to_owned() });
-    let error = failure(node.run(&step));
-    assert!(matches!(error, HostError::NoProgram { .. }), "{error}");
-    assert!(error.hint().unwrap().contains("modules-load.d"));
-    let modprobe = |script: &str| {
-        bench.tree.file("sbin/modprobe", format!("#!/bin/sh\n{script}\n")).unwrap();
-        let path = bench.root().join("sbin/modprobe");
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    };
-    modprobe("echo 'modprobe: FATAL: Module vfio_pci not found' >&2; exit 1");
-    let error = failure(node.run(&step));
-    assert!(error.to_string().contains("Module vfio_pci not found"), "{error}");
-    modprobe("exit 0");
-    assert!(matches!(failure(node.run(&step)), HostError::NotReadBack { .. }), "success is not believed");
-    let drivers = bench.root().join("sys/bus/pci/drivers");
-    // Whatever the host's configuration has it bind, it binds nothing by itself.
-    modprobe(&format!("[ \"$*\" = \"-- vfio_pci ids=\" ] && mkdir {}/vfio-pci", drivers.display()));
-    node.run(&step).unwrap();
-    modprobe(&format!("[ \"$*\" = \"-- igbvf\" ] && mkdir -p {}/igbvf", drivers.display()));
-    node.run(&on_pf(PF, Change::LoadModule { module: "igbvf".to_owned() })).unwrap();
-    modprobe("exit 0");
-    node.run(&step).unwrap();
 }
 
 fn a_second_writer_is_refused() {
@@ -470,13 +274,4 @@ fn a_second_writer_is_refused() {
     let Err(error) = again else { panic!("two writers") };
     assert!(chain(&error).contains(&format!("pid {}", std::process::id())), "{}", chain(&error));
     assert!(error.hint().is_some());
-}
-
-fn a_vf_that_is_bound_already_is_left_alone() {
-    let bench = Bench::new();
-    let vf = bench.vf(0, Some("igbvf"));
-    let mut node = bench.open();
-    // A module that was loaded earlier in the plan has bound it.
-    node.run(&on_vf(0, Change::BindVf { from: None, to: named("igbvf", false) })).unwrap();
-    assert_eq!(bench.text(&vf, "driver_override"), "(null)\n");
 }

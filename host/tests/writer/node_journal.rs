@@ -15,9 +15,9 @@ use portwright_host::root::Root;
 use portwright_host::run::HostError;
 use serde_json::json;
 
+use crate::bench::{Bench, OTHER, PF, address, failure, hold, is_stale, on_pf, on_vf};
 use crate::child::launcher;
 use crate::kernel::{self, FullPipe};
-use crate::node::{Bench, OTHER, PF, address, failure, hold, is_stale, on_pf, on_vf};
 use crate::tree::TreeBuilder;
 
 pub(crate) const TESTS: [(&str, fn()); 7] = [

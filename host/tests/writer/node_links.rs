@@ -5,8 +5,8 @@ use portwright_core::drive::Node;
 use portwright_host::netlink::{self, RawLink};
 use portwright_host::run::HostError;
 
+use crate::bench::{Bench, failure, is_stale, on_pf, on_vf};
 use crate::common::{fresh_netns, sh};
-use crate::node::{Bench, failure, is_stale, on_pf, on_vf};
 use crate::tree::TreeBuilder;
 
 pub(crate) const TESTS: [(&str, fn()); 2] = [
