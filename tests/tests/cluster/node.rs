@@ -118,3 +118,24 @@ async fn labels_below_the_prefix_are_ours_alone() {
     told.round(|_| {});
     api.wait_for(NODE_PATH, |node| node["metadata"]["labels"]["nics.example.org/nic-pfs"] == "0").await;
 }
+
+#[tokio::test]
+async fn a_node_made_anew_is_labelled_and_offers_its_bridges_again() {
+    let api = cluster().await;
+    let mut told = Told::start(&api).await;
+    told.round(|said| said.resources = bridge(5));
+    let there = |node: &Value| {
+        node["status"]["capacity"][BRIDGE] == "5"
+            && node["metadata"]["labels"]["nics.example.org/nic-pfs"] == "0"
+    };
+    let first = api.wait_for(NODE_PATH, there).await;
+    api.delete(NODE_PATH);
+    let gone = told.following.node.wait_for(Option::is_none);
+    tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap().unwrap();
+    let asked = std::time::Instant::now();
+    api.put(NODE_PATH, node(json!({"zone": "a"})));
+    let second = api.wait_for(NODE_PATH, there).await;
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert_ne!(first["metadata"]["uid"], second["metadata"]["uid"]);
+    assert_eq!(second["metadata"]["labels"]["zone"], "a");
+}

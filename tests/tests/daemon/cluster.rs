@@ -59,11 +59,27 @@ pub fn pace() -> Pace {
 
 /// An agent in the cluster; `watcher` looks at its steps.
 pub async fn agent(api: &ApiServer, machine: &Machine, folder: &Path, watcher: Option<Watcher>) -> Agent {
-    let config = kube::Config::new(api.url().parse().unwrap());
-    let connection = connect_with(config, NodeName::new("worker-1").unwrap()).await.unwrap();
+    agent_of("worker-1", api, machine, folder, watcher).await
+}
+
+/// The same on a node of any name.
+pub async fn agent_of(
+    node: &str,
+    api: &ApiServer,
+    machine: &Machine,
+    folder: &Path,
+    watcher: Option<Watcher>,
+) -> Agent {
+    let connection = connection(node, api).await;
     let pace = (patience(), pace());
     let turns = turn::Settings { spread: Duration::from_millis(50), ..turn::Settings::default() };
     agent_over(connection, pace, turns, machine, Start { watcher, ..outfit(folder) })
+}
+
+/// The way to the API server.
+pub async fn connection(node: &str, api: &ApiServer) -> Connection {
+    let config = kube::Config::new(api.url().parse().unwrap());
+    connect_with(config, NodeName::new(node).unwrap()).await.unwrap()
 }
 
 /// What an agent of a cluster is started with, but for the cluster.

@@ -19,6 +19,7 @@
 )]
 mod harness;
 
+mod absent;
 mod asked;
 mod away;
 mod cluster;
@@ -27,4 +28,6 @@ mod drift;
 mod hang;
 mod mirrors;
 mod pools;
+mod renamed;
 mod rig;
+mod selected;
