@@ -84,6 +84,7 @@ impl Patience {
         observed: &Observed,
         now: Duration,
     ) -> (Plan, BTreeMap<Object, String>) {
+        self.forget_old(now);
         self.forget_users(observed);
         let due: BTreeSet<Thing> = plan.steps.iter().map(thing).collect();
         self.contended.retain(|thing| due.contains(thing));
@@ -114,8 +115,7 @@ impl Patience {
 
     /// Counts what a run has done: corrections, and per PF or bridge failures and their end. `jitter` is any random number.
     pub fn note(&mut self, reports: &[StepReport], now: Duration, jitter: u32) {
-        let old = now.saturating_sub(WINDOW);
-        self.corrections.retain(|_, corrections| corrections.touched >= old);
+        self.forget_old(now);
         for report in reports.iter().filter(|report| report.outcome == Outcome::Done) {
             if !is_pair(reports, &report.step) {
                 self.count(thing(&report.step), now);
@@ -180,6 +180,12 @@ impl Patience {
             let more = corrections.times.len().saturating_sub(CORRECTIONS);
             corrections.times.drain(..more);
         }
+    }
+
+    /// Corrections that no fight is made of any more.
+    fn forget_old(&mut self, now: Duration) {
+        let old = now.saturating_sub(WINDOW);
+        self.corrections.retain(|_, corrections| corrections.touched >= old);
     }
 
     fn forget_oldest(&mut self) {

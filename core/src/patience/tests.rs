@@ -257,3 +257,14 @@ fn a_step_that_was_out_of_date_is_planned_again_at_once_but_not_for_ever() {
     assert!(why.starts_with("waits up to 1 s after a failure: 2 VFs"), "{why}");
     assert_eq!(runs(&mut patience, &drift, at(LATER + 4)), [VF]);
 }
+
+#[test]
+fn at_rest_old_corrections_are_not_kept() {
+    let mut patience = Patience::default();
+    let steps: Vec<Step> = (0..64).map(|index| vlan(&format!("0000:01:00.0/vf/{index}"), 200, 100)).collect();
+    patience.note(&done(&steps), at(LATER), 0);
+    runs(&mut patience, &[], at(LATER) + WINDOW);
+    assert_eq!(patience.corrections.len(), 64, "they may be the first of a fight");
+    runs(&mut patience, &[], at(LATER + 1) + WINDOW);
+    assert!(patience.corrections.is_empty());
+}
