@@ -66,12 +66,17 @@ impl Daemon {
 
     /// Waits until the only mirror's `Ready` has a reason. The slow timer is slow, so it is asked to look again and again.
     fn mirror_becomes(&self, reason: &str) -> Value {
+        self.mirror_is("reconcile", reason).0
+    }
+
+    /// Asks again and again until the only mirror's `Ready` has a reason; with why the last round ran.
+    fn mirror_is(&self, verb: &str, reason: &str) -> (Value, Value) {
         let start = Instant::now();
         loop {
-            let state = self.asked(&["reconcile"]);
+            let state = self.asked(&[verb]);
             let ready = state["bridges"][0]["mirrors"][0]["conditions"][0].clone();
             if ready["reason"] == reason {
-                return ready;
+                return (ready, state["lastRound"]["causes"].clone());
             }
             assert!(start.elapsed() < Duration::from_secs(90), "{reason}: {state:#}");
             std::thread::park_timeout(Duration::from_millis(500));
@@ -208,8 +213,10 @@ mirrors:
     daemon.says("the run has ended");
     let ready = daemon.mirror_becomes("MirrorOutputDown");
     assert!(ready["status"] == "False" && ready["message"].as_str().unwrap().contains("`mon0`"), "{ready}");
+    // Nobody asks for a look: the switch tells of a change, and what it means for the mirror wakes the loop.
     rig.ip(&["link", "set", "mon0", "up"]);
-    daemon.mirror_becomes("InSync");
+    let (_, causes) = daemon.mirror_is("status", "InSync");
+    assert!(causes.as_array().unwrap().contains(&"Open vSwitch change".into()), "{causes}");
     exchange(&a, &b, 20);
     let flow = Flow::start(&a, &b);
     rig.vsctl("-- --id=@p get port va -- --id=@s get port vb -- --id=@m create mirror name=theirs select_src_port=@s output_port=@p -- add bridge br0 mirrors @m");
