@@ -208,6 +208,9 @@ async fn stop_in_two_stages(mut signal: Signal, stop: CancellationToken) {
             output::stderr("stopped at once; a write that the kernel has begun goes on\n");
             std::process::exit(1);
         }
+        tracing::info!(
+            "stopping; a step that runs is finished first, and a second signal ends the process at once"
+        );
         stop.cancel();
     }
 }

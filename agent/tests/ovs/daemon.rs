@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::rig::Rig;
 use crate::traffic::{Flow, exchange};
 
-const SPEC: &str = "bridges:
+pub const SPEC: &str = "bridges:
 - name: br0
   datapath: netdev
   ports:
@@ -24,13 +24,13 @@ mirrors:
 - {name: tap, bridge: br0, select: {ports: [\"v*\"]}, output: {port: mon0}}";
 
 /// A daemon that runs beside the switch.
-struct Daemon {
-    child: Child,
+pub struct Daemon {
+    pub child: Child,
     log: Receiver<String>,
 }
 
 impl Daemon {
-    fn start(rig: &Rig, policies: &[&Path]) -> Daemon {
+    pub fn start(rig: &Rig, policies: &[&Path]) -> Daemon {
         let mut command = rig.command();
         command
             .args(["run", "--log", "portwright=debug", "--listen", "127.0.0.1:0", "--policy"])
@@ -44,7 +44,7 @@ impl Daemon {
     }
 
     /// Waits for a line of the log.
-    fn says(&self, what: &str) -> String {
+    pub fn says(&self, what: &str) -> String {
         let mut heard = Vec::new();
         loop {
             match self.log.recv_timeout(Duration::from_secs(20)) {
@@ -56,7 +56,7 @@ impl Daemon {
     }
 
     /// What a verb that asks the daemon prints. It has a `/run/portwright` of its own.
-    fn asked(&self, verb: &[&str]) -> Value {
+    pub fn asked(&self, verb: &[&str]) -> Value {
         let (pid, binary) = (self.child.id().to_string(), env!("CARGO_BIN_EXE_portwright"));
         let mut command = Command::new("nsenter");
         command.args(["-t", &pid, "-m", "-n", binary]).args(verb).args(["-o", "json"]);
@@ -84,10 +84,25 @@ impl Daemon {
     }
 
     /// Tells it to stop; its exit code.
-    fn stop(mut self) -> Option<i32> {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
         self.child.wait().unwrap().code()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// What it answers over HTTP at a port of its loopback, head and all.
+    pub fn get(&self, port: &str, path: &str) -> String {
+        let script = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET {path} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' >&3 && cat <&3"
+        );
+        let pid = self.child.id().to_string();
+        let output =
+            Command::new("nsenter").args(["-t", &pid, "-n", "bash", "-c", &script]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 

@@ -52,7 +52,7 @@ fn a_hung_database_is_an_obstacle_in_time_and_no_hang() {
 
 /// Faults 3 and 4.
 #[test]
-fn without_vswitchd_a_change_is_accepted_and_reported_as_not_applied() {
+fn without_vswitchd_a_change_is_accepted_and_reported_as_not_carried_out() {
     let (mut rig, a, b) = node();
     let changed = SPEC.replace("{name: va}", "{name: va, vlan: {mode: access, tag: 7}}");
     let file = rig.policy("p", &changed);
@@ -61,7 +61,8 @@ fn without_vswitchd_a_change_is_accepted_and_reported_as_not_applied() {
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     let why = ran.json()["steps"][0]["why"].as_str().unwrap().to_owned();
     assert!(why.contains("not applied"), "{why}");
-    assert_eq!(blocked(&ran), ["ovs NotApplied"]);
+    assert_eq!(blocked(&ran), ["ovs OvsUnreachable"]);
+    assert!(ran.stdout.contains("has not carried out what the database asks for"), "{}", ran.stdout);
     assert!(ran.stderr.contains("start ovs-vswitchd"), "{}", ran.stderr);
     rig.vswitchd.launch();
     until("ovs-vswitchd catches up by itself", || rig.plan_file(&file).code == Some(0));

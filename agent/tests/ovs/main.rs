@@ -20,6 +20,7 @@ mod common;
 mod harness;
 
 mod daemon;
+mod ending;
 mod faults;
 mod health;
 mod ownership;

@@ -28,6 +28,7 @@ mod drift;
 mod hang;
 mod mirrors;
 mod pools;
+mod ready;
 mod renamed;
 mod rig;
 mod selected;

@@ -9,7 +9,16 @@ use crate::plan::{Findings, Plan, Subject};
 /// Plans `spec.ovs.hwOffload`, and reports an ovs-vswitchd that does not act.
 pub(super) fn plan_switch(scene: &Scene<'_>, plan: &mut Plan, findings: &mut Findings) {
     let wants_something = scene.desired.documents.iter().any(|document| !document.ovs.is_empty());
-    if !scene.ovs.settled && wants_something {
+    if scene.ovs.vswitchd.is(&false) && wants_something {
+        let left = ", and has not carried out what the database asks for";
+        let left = if scene.ovs.settled { "" } else { left };
+        findings.obstacle(
+            &Target::Switch,
+            Reason::OvsUnreachable,
+            format!("ovs-vswitchd does not answer on its control socket{left}"),
+            "start ovs-vswitchd, or look into its log; `portwright ovs ping` tells whether it answers",
+        );
+    } else if !scene.ovs.settled && wants_something {
         findings.obstacle(
             &Target::Switch,
             Reason::NotApplied,
