@@ -5,17 +5,17 @@
 //! the other, and both beside each other. While a lane is under way the node is looked at and planned on; what the lane is
 //! on is taken as it was planned ([`beside`]), because half-way through nothing is to be learned about it.
 //!
-//! Some things go together all the same. What is done for the node comes before its ports. Bridges come after the ports that
-//! they stand on. VFs are made on one port at a time: the kernel has one lock for it, and gains nothing. And two ports that one
+//! Some things go together all the same. What is done for the node comes before its ports. Netdevs are plugged into bridges
+//! after the steps on the ports or VFs that they belong to. VFs are made on one port at a time: the kernel has one lock for it, and gains nothing. And two ports that one
 //! link is made of (a bond, a bridge) are not both disturbed at once, or the link would go down with both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::id::{Object, PciAddress};
-use crate::management::ports_below;
+use crate::id::{Object, PciAddress, VfRef};
+use crate::management::{Below, below};
 use crate::observed::Observed;
-use crate::ovs::{self, Bridge, Setting};
+use crate::ovs::{self, Bridge, Part, Setting, Target};
 use crate::plan::Plan;
 use crate::step::{Change, Step};
 
@@ -58,8 +58,10 @@ pub struct Course {
     pub lane: Lane,
     /// The steps in order.
     pub steps: Vec<Step>,
-    /// Ports that they are on or that their bridges stand on.
+    /// Ports whose netdevs the steps plug into bridges, or pull out.
     pub ports: BTreeSet<PciAddress>,
+    /// The same for VFs, also by their representors.
+    pub vfs: BTreeSet<VfRef>,
 }
 
 impl Course {
@@ -77,8 +79,19 @@ impl Course {
 
     /// Whether the port itself is disturbed, and not only VFs of it.
     fn disturbs_port(&self) -> bool {
-        matches!(self.lane, Lane::Port(_))
-            && self.steps.iter().any(|step| matches!(step.object, Object::Pci(_)))
+        self.steps.iter().any(|step| matches!(step.object, Object::Pci(_)))
+    }
+
+    /// Steps on a port.
+    fn on(port: PciAddress, steps: Vec<Step>) -> Course {
+        Course { lane: Lane::Port(port), steps, ports: BTreeSet::new(), vfs: BTreeSet::new() }
+    }
+
+    /// Whether a port's steps and a bridge's are about the same netdev.
+    fn meets(&self, ports: &BTreeSet<PciAddress>, vfs: &BTreeSet<VfRef>) -> bool {
+        let Lane::Port(port) = self.lane else { return false };
+        let whole = self.disturbs_port() && (ports.contains(&port) || vfs.iter().any(|vf| vf.pf == port));
+        whole || self.steps.iter().any(|step| matches!(&step.object, Object::Vf(vf) if vfs.contains(vf)))
     }
 }
 
@@ -97,18 +110,27 @@ pub fn next(due: &[Step], under_way: &[&Course], observed: &Observed) -> Next {
     let of_node: Vec<Step> = due.iter().filter(|step| step.object == Object::Node).cloned().collect();
     let node = under_way.iter().any(|course| course.lane == Lane::Node) || !of_node.is_empty();
     if !of_node.is_empty() && !under_way.iter().any(|course| course.lane == Lane::Node) {
-        next.begin.push(Course { lane: Lane::Node, steps: of_node, ports: BTreeSet::new() });
+        next.begin.push(Course {
+            lane: Lane::Node,
+            steps: of_node,
+            ports: BTreeSet::new(),
+            vfs: BTreeSet::new(),
+        });
     }
+    let mut late: Vec<Course> = Vec::new();
     for (port, steps) in by_port(due) {
-        let course = Course { lane: Lane::Port(port), steps, ports: BTreeSet::from([port]) };
+        let course = Course::on(port, steps);
         let others = || under_way.iter().copied().chain(&next.begin);
         let hindered = others().find_map(|other| hinders(other, &course, observed));
         match hindered.or_else(|| node.then(|| "waits for a step for the whole node".to_owned())) {
-            Some(why) => drop(next.wait.insert(Object::Pci(port), why)),
+            Some(why) => {
+                next.wait.insert(Object::Pci(port), why);
+                late.push(course);
+            }
             None => next.begin.push(course),
         }
     }
-    of_switch(due, under_way, observed, &mut next);
+    of_switch(due, under_way, &late, observed, &mut next);
     next
 }
 
@@ -125,21 +147,21 @@ fn by_port(due: &[Step]) -> BTreeMap<PciAddress, Vec<Step>> {
 
 /// Why a port's steps have to wait for others that are under way or begin now; none if they need not.
 fn hinders(other: &Course, course: &Course, observed: &Observed) -> Option<String> {
-    if let Some(port) = other.ports.intersection(&course.ports).next() {
-        return Some(format!("waits for steps on a bridge that stands on {port}"));
+    if course.meets(&other.ports, &other.vfs) {
+        return Some("waits for steps that plug its netdevs into a bridge, or pull them out".to_owned());
     }
-    let Lane::Port(port) = other.lane else { return None };
+    let (Lane::Port(port), Lane::Port(own)) = (other.lane, course.lane) else { return None };
     if other.resizes() && course.resizes() {
         return Some(format!("waits for the steps on {port}: VFs are made on one port at a time"));
     }
-    let both: BTreeSet<PciAddress> = other.ports.union(&course.ports).copied().collect();
+    let both = BTreeSet::from([port, own]);
     let tie = (other.disturbs_port() && course.disturbs_port()).then(|| tie(observed, &both)).flatten();
     tie.map(|link| format!("waits for the steps on {port}: `{link}` is made of both ports"))
 }
 
 /// A link that is made of all these ports.
 fn tie<'a>(observed: &'a Observed, ports: &BTreeSet<PciAddress>) -> Option<&'a str> {
-    let is_above = |names: &mut dyn Iterator<Item = &str>| ports_below(observed, names).is_superset(ports);
+    let is_above = |names: &mut dyn Iterator<Item = &str>| below(observed, names).pfs().is_superset(ports);
     let mut links = observed.links.iter().map(|link| link.name.as_str());
     let link = links.find(|name| is_above(&mut std::iter::once(*name)));
     let bridges = || observed.ovs.iter().flat_map(|ovs| &ovs.bridges);
@@ -153,62 +175,59 @@ fn interfaces(bridge: &Bridge) -> impl Iterator<Item = &str> {
     bridge.interfaces().map(|interface| interface.name.as_str())
 }
 
-/// Steps on bridges that stand on no port that is worked on or about to be: all at once, if Open vSwitch is free.
-fn of_switch(due: &[Step], under_way: &[&Course], observed: &Observed, next: &mut Next) {
+/// Steps on bridges, all at once if Open vSwitch is free; those of a bridge wait together for the steps on what is plugged into it.
+fn of_switch(due: &[Step], under_way: &[&Course], late: &[Course], observed: &Observed, next: &mut Next) {
     let due: Vec<&Step> = due.iter().filter(|step| Lane::of(&step.object) == Lane::Switch).collect();
     let busy = under_way.iter().any(|course| course.lane == Lane::Switch);
-    let of_ports = |course: &&Course| matches!(course.lane, Lane::Port(_));
-    let begun = under_way.iter().copied().chain(&next.begin).filter(of_ports);
-    let mut taken: BTreeSet<PciAddress> = begun.flat_map(|course| course.ports.iter().copied()).collect();
-    taken.extend(next.wait.keys().filter_map(Object::pf));
-    let mut course = Course { lane: Lane::Switch, steps: Vec::new(), ports: BTreeSet::new() };
+    let (mut ports, mut vfs, mut steps) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     let mut judged: Vec<(&Object, bool)> = Vec::new();
     for step in &due {
         let known = judged.iter().find(|(object, _)| object.goes_with(&step.object)).map(|(_, free)| *free);
         let free = known.unwrap_or_else(|| {
-            let group: Vec<&Step> =
-                due.iter().filter(|other| other.object.goes_with(&step.object)).copied().collect();
-            let ports = stands_on(&group, observed);
-            let hindering = ports.intersection(&taken).next();
-            let why = match hindering {
+            let group = due.iter().filter(|other| other.object.goes_with(&step.object));
+            let plugged = plugged(group.copied(), observed);
+            let others = || under_way.iter().copied().chain(&next.begin).chain(late);
+            let met = others().find(|other| other.meets(&plugged.ports, &plugged.vfs));
+            let why = match met {
                 _ if busy => Some("waits for other steps on Open vSwitch".to_owned()),
-                Some(port) => Some(format!("waits for the steps on {port}, which it stands on")),
+                Some(course) => Some(format!("waits for the steps on {}", course.lane)),
                 None => None,
             };
             let free = why.is_none();
             if free {
-                course.ports.extend(ports);
+                ports.extend(plugged.ports);
+                vfs.extend(plugged.vfs);
             }
             next.wait.extend(why.map(|why| (step.object.whole(), why)));
             judged.push((&step.object, free));
             free
         });
         if free {
-            course.steps.push((*step).clone());
+            steps.push((*step).clone());
         }
     }
-    if !course.steps.is_empty() {
-        next.begin.push(course);
+    if !steps.is_empty() {
+        next.begin.push(Course { lane: Lane::Switch, steps, ports, vfs });
     }
 }
 
-/// The ports that the netdevs are on which steps of one bridge plug in or out.
-fn stands_on(group: &[&Step], observed: &Observed) -> BTreeSet<PciAddress> {
+/// What the netdevs are on that steps of one bridge plug in or pull out.
+fn plugged<'a>(group: impl Iterator<Item = &'a Step>, observed: &Observed) -> Below {
     let mut netdevs: BTreeSet<&str> = BTreeSet::new();
     for step in group {
         let Change::Ovs { change, .. } = &step.change else { continue };
-        let bridge = step.object.bridge();
-        let there = || observed.ovs.iter().filter_map(|ovs| ovs.bridge(bridge?)).flat_map(interfaces);
+        let bridge = || observed.ovs.as_ref().and_then(|ovs| ovs.bridge(step.object.bridge()?));
         match &**change {
             ovs::Change::AddPort { to } => netdevs.extend(to.interfaces.iter().map(String::as_str)),
             ovs::Change::Set { to: Setting::Members(to), .. } => {
-                netdevs.extend(to.iter().map(String::as_str).chain(there()));
+                netdevs.extend(to.iter().map(String::as_str).chain(of_port(bridge(), &step.object)));
             }
-            ovs::Change::SetDatapath { .. }
-            | ovs::Change::RemoveBridge { .. }
-            | ovs::Change::ReplugPort { .. }
+            ovs::Change::SetDatapath { .. } | ovs::Change::RemoveBridge { .. } => {
+                netdevs.extend(bridge().into_iter().flat_map(interfaces));
+            }
+            ovs::Change::ReplugPort { .. }
             | ovs::Change::RemovePort { .. }
-            | ovs::Change::CollectPort { .. } => netdevs.extend(there()),
+            | ovs::Change::CollectPort { .. } => netdevs.extend(of_port(bridge(), &step.object)),
             ovs::Change::SetHwOffload { .. }
             | ovs::Change::CreateBridge { .. }
             | ovs::Change::Set { .. }
@@ -217,7 +236,14 @@ fn stands_on(group: &[&Step], observed: &Observed) -> BTreeSet<PciAddress> {
             | ovs::Change::RemoveMirror { .. } => {}
         }
     }
-    ports_below(observed, netdevs.into_iter())
+    below(observed, netdevs.into_iter())
+}
+
+/// The interfaces of a bridge's port.
+fn of_port<'a>(bridge: Option<&'a Bridge>, object: &Object) -> Vec<&'a str> {
+    let Some(Target::Bridge(_, Part::Port(name))) = Target::of(object) else { return Vec::new() };
+    let ports = bridge.into_iter().flat_map(|bridge| &bridge.ports).filter(|port| port.name == name);
+    ports.flat_map(|port| &port.interfaces).map(|interface| interface.name.as_str()).collect()
 }
 
 /// A fresh plan beside steps that are under way: of what they are on, it says what was planned when they began. `begun` has

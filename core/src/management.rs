@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::id::PciAddress;
-use crate::observed::{Link, Observed, Session, Sight};
+use crate::id::{PciAddress, VfRef};
+use crate::observed::{Link, Observed, Session, Sight, Vf};
 use crate::ovs::Bridge;
 
 /// API server port that counts without configuration.
@@ -61,23 +61,43 @@ pub fn management_path(observed: &Observed) -> ManagementPath {
     path
 }
 
-/// The PFs that netdevs are on: their own, those of a VF's or representor's, and those of everything that they are made of.
-pub(crate) fn ports_below<'a>(
-    observed: &Observed,
-    netdevs: impl Iterator<Item = &'a str>,
-) -> BTreeSet<PciAddress> {
-    let mut found = BTreeMap::new();
-    netdevs.for_each(|name| descend(observed, name, "", &mut found));
-    let function =
-        |name: &String| observed.link(name).and_then(|link| link.pci).or_else(|| owner(observed, name));
-    let functions: BTreeSet<PciAddress> = found.keys().filter_map(function).collect();
-    let represents = |vf: &crate::observed::Vf| {
-        vf.representor.as_ref().is_some_and(|name| found.contains_key(name))
-            || functions.contains(&vf.address)
-    };
-    let is_below =
-        |pf: &&crate::observed::Pf| functions.contains(&pf.address) || pf.vfs.iter().any(represents);
-    observed.pfs.iter().filter(is_below).map(|pf| pf.address).collect()
+/// The functions that netdevs are on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Below {
+    /// PFs whose own netdevs are among them.
+    pub(crate) ports: BTreeSet<PciAddress>,
+    /// VFs whose netdevs or representors are.
+    pub(crate) vfs: BTreeSet<VfRef>,
+}
+
+impl Below {
+    /// All PFs, also those of VFs.
+    pub(crate) fn pfs(&self) -> BTreeSet<PciAddress> {
+        self.ports.iter().copied().chain(self.vfs.iter().map(|vf| vf.pf)).collect()
+    }
+}
+
+/// What netdevs are on, down through bonds, VLANs and bridges of the kernel. What is on the same Open vSwitch bridge is not below.
+pub(crate) fn below<'a>(observed: &Observed, netdevs: impl Iterator<Item = &'a str>) -> Below {
+    let mut due: Vec<String> = netdevs.map(ToOwned::to_owned).collect();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut below = Below::default();
+    while let Some(name) = due.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        due.extend(made_of(observed, &name));
+        let function = observed.link(&name).and_then(|link| link.pci).or_else(|| owner(observed, &name));
+        for pf in &observed.pfs {
+            let is_of = |vf: &&Vf| vf.representor.as_ref() == Some(&name) || function == Some(vf.address);
+            match pf.vfs.iter().find(is_of) {
+                Some(vf) => drop(below.vfs.insert(VfRef { pf: pf.address, index: vf.index })),
+                None if function == Some(pf.address) => drop(below.ports.insert(pf.address)),
+                None => {}
+            }
+        }
+    }
+    below
 }
 
 /// The function whose netdev it is, for documents whose `links` do not say so.
@@ -149,16 +169,17 @@ fn descend(observed: &Observed, name: &str, why: &str, found: &mut BTreeMap<Stri
     }
 }
 
-/// What a netdev is made of.
+/// What a netdev is made of, as the kernel knows it.
+fn made_of(observed: &Observed, name: &str) -> BTreeSet<String> {
+    let members = observed.links.iter().filter(|link| link.master.as_deref() == Some(name));
+    let lowers = observed.link(name).into_iter().flat_map(|link| link.lowers.iter().cloned());
+    members.map(|link| link.name.clone()).chain(lowers).collect()
+}
+
+/// The same and what is on the same Open vSwitch bridge.
 fn lowers(observed: &Observed, name: &str) -> BTreeSet<String> {
-    let mut lowers: BTreeSet<String> = observed
-        .links
-        .iter()
-        .filter(|link| link.master.as_deref() == Some(name))
-        .map(|link| link.name.clone())
-        .collect();
+    let mut lowers = made_of(observed, name);
     let link = observed.link(name);
-    lowers.extend(link.into_iter().flat_map(|link| link.lowers.iter().cloned()));
     match &observed.ovs {
         Some(ovs) => {
             let holds = |bridge: &&Bridge| bridge.interfaces().any(|interface| interface.name == name);

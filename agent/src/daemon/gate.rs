@@ -66,7 +66,9 @@ impl Gate for LoopGate {
 /// Whether steps are being carried out on the function's port, or it is not known which port that is.
 fn is_worked_on(facts: &Facts, address: PciAddress) -> bool {
     let port = vf_at(facts, address).map_or(address, |vf| vf.pf);
-    let known = facts.observed.pf(port).is_some();
+    // Functions that are neither PF nor VF have no steps.
+    let known = facts.observed.pf(port).is_some()
+        || facts.observed.devices.iter().any(|device| device.address == address);
     facts.running && (facts.is_worked_on(&Object::Pci(port)) || !known)
 }
 

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use portwright_core::drive::{Node, Progress, RunError, StepReport, chain, run_steps};
+use portwright_core::drive::{Node, Outcome, Progress, RunError, StepReport, chain, run_steps};
 use portwright_core::lanes::{Course, Lane};
 use portwright_core::observed::Pf;
 use portwright_core::{Observed, PciAddress, Plan, Step};
 use portwright_host::inventory::{ObserveError, Observer};
 use portwright_host::node::Supplement;
+use tokio::task::JoinHandle;
 
 use crate::apply::stop::{Stop, Stoppable};
 use crate::node::WholeNode;
@@ -99,24 +101,53 @@ impl Hands for Looking {
 
 /// The node: for one at a time to look at, and with a hand for each lane of steps.
 #[derive(Debug)]
-pub struct Actor<N>(Arc<Mutex<N>>);
+pub struct Actor<N> {
+    node: Arc<Mutex<N>>,
+    /// A look that has not ended in time.
+    late: Option<JoinHandle<Looked>>,
+}
+
+/// What a look gave.
+type Looked = Result<(Observed, Recalled), String>;
+
+/// A look takes milliseconds; one that takes so long waits for a lock of the kernel that a driver does not give back.
+const LOOK_WITHIN: Duration = Duration::from_secs(15);
 
 impl<N: Hands> Actor<N> {
     /// Takes the node.
     pub fn new(node: N) -> Actor<N> {
-        Actor(Arc::new(Mutex::new(node)))
+        Actor { node: Arc::new(Mutex::new(node)), late: None }
     }
 
     /// Looks at the whole node.
     ///
     /// # Errors
-    /// The chain of causes.
-    pub async fn look(&self) -> Result<(Observed, Recalled), String> {
-        self.blocking(|node| {
+    /// The chain of causes; or the look does not end: it goes on, and the next one waits for it first.
+    pub async fn look(&mut self) -> Looked {
+        if let Some(late) = self.late.take() {
+            // What it sees is older than the question.
+            drop(self.in_time(late).await?);
+        }
+        let node = Arc::clone(&self.node);
+        let look = tokio::task::spawn_blocking(move || {
+            let mut node = locked(&node);
             let observed = node.observe().map_err(|error| chain(&error))?;
             Ok((observed, node.recall()))
-        })
-        .await?
+        });
+        self.in_time(look).await?
+    }
+
+    async fn in_time(&mut self, mut look: JoinHandle<Looked>) -> Result<Looked, String> {
+        match tokio::time::timeout(LOOK_WITHIN, &mut look).await {
+            Ok(looked) => looked.map_err(|error| error.to_string()),
+            Err(_) => {
+                self.late = Some(look);
+                Err(format!(
+                    "looking at the node has not ended within {} s: a driver may keep a lock of the kernel that every look at network links needs",
+                    LOOK_WITHIN.as_secs()
+                ))
+            }
+        }
     }
 
     /// Keeps PFs that were verified as their last good state.
@@ -138,16 +169,23 @@ impl<N: Hands> Actor<N> {
             Lane::Port(port) => BTreeSet::from([port]),
             Lane::Node | Lane::Switch => BTreeSet::new(),
         };
-        let hand = locked(&self.0).hand(ports);
+        let hand = locked(&self.node).hand(ports);
+        let plan = Arc::new(Plan { steps, ..Plan::default() });
+        let planned = Arc::clone(&plan);
         let run = tokio::task::spawn_blocking(move || {
             let mut node = Stoppable::new(hand, stop);
-            let plan = Plan { steps, ..Plan::default() };
             run_steps(&mut node, &plan, &mut |progress| tell(&progress))
         });
         async move {
             let reports = run.await.unwrap_or_else(|error| {
-                tracing::error!(%error, "steps did not end well");
-                Vec::new()
+                tracing::error!(%lane, %error, "the run did not end well");
+                // Which of them were carried out nobody knows: all have failed, so that they are not begun again at once.
+                let failed = || Outcome::Failed { why: format!("the run did not end well: {error}") };
+                planned
+                    .steps
+                    .iter()
+                    .map(|step| StepReport { step: step.clone(), outcome: failed() })
+                    .collect()
             });
             (lane, reports)
         }
@@ -157,7 +195,7 @@ impl<N: Hands> Actor<N> {
         &self,
         work: impl FnOnce(&mut N) -> T + Send + 'static,
     ) -> Result<T, String> {
-        let node = Arc::clone(&self.0);
+        let node = Arc::clone(&self.node);
         let done = tokio::task::spawn_blocking(move || work(&mut locked(&node))).await;
         done.map_err(|error| error.to_string())
     }

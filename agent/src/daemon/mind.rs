@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portwright_core::affected::{self, evictees, needs_turn, touched};
+use portwright_core::affected::{self, evictees, touched};
 use portwright_core::desired::{Desired, Document};
 use portwright_core::drive::StepReport;
 use portwright_core::fallback::FallBack;
@@ -13,14 +13,15 @@ use portwright_core::lanes::{self, Course, Lane, Next};
 use portwright_core::observed::Pf;
 use portwright_core::patience::Patience;
 use portwright_core::usage::uses;
-use portwright_core::{Change, Object, Observed, PciAddress, Plan, Profiles, Reason, Step, VfRef, plan};
+use portwright_core::{Change, Object, Observed, PciAddress, Plan, Profiles, Step, VfRef, plan};
 use portwright_host::deadline::Stopwatch;
 
 use super::facts::PolicyFact;
 use super::hands::Recalled;
 use super::memory::{Followed, Memory};
 use super::turn::{PodName, Request, Turn};
-use super::wish::Wish;
+use super::under_way::{Needs, UnderWay};
+use super::wish::{MaxUnavailable, Wish};
 use crate::apply::permit::permitted;
 
 /// What follows from a look at the node.
@@ -43,19 +44,9 @@ pub struct Thought {
     /// What is wanted of the cluster.
     pub request: Option<Request>,
     /// The policies that need the turn, each for the sake of these objects.
-    pub needs: BTreeMap<String, BTreeSet<Object>>,
+    pub needs: Needs,
     /// What the policies said then.
     pub wished: BTreeMap<String, Option<Arc<Document>>>,
-}
-
-/// Steps that are being carried out.
-#[derive(Debug)]
-struct Begun {
-    course: Course,
-    /// What was planned on their ports and bridges when they began.
-    part: Plan,
-    /// The policies that need the turn for them, each for the sake of these objects.
-    needs: BTreeMap<String, BTreeSet<Object>>,
 }
 
 /// What is learned from round to round.
@@ -73,7 +64,9 @@ pub struct Mind {
     /// PFs that an earlier process had put back into their last good state; none once that was taken up.
     resumes: Option<BTreeSet<PciAddress>>,
     /// What is under way.
-    begun: BTreeMap<Lane, Begun>,
+    under_way: UnderWay,
+    /// What was wanted of the cluster last.
+    request: Option<Request>,
 }
 
 impl Mind {
@@ -91,7 +84,8 @@ impl Mind {
             clock: Stopwatch::start(),
             documents,
             resumes,
-            begun: BTreeMap::new(),
+            under_way: UnderWay::default(),
+            request: None,
         }
     }
 
@@ -126,111 +120,113 @@ impl Mind {
             former: self.memory.former(),
             ..Desired::default()
         };
+        // Half-way through steps nothing is to be learned about what they are on.
+        let before = self.under_way.before(observed);
         // Only who has read all policies knows that a port is in none.
         let all_read = desired.documents.len() == wish.policies.len();
         if wish.synced && wish.trouble.is_none() && all_read {
-            desired.release = released(observed, recalled, &desired, &self.memory);
+            desired.release = released(&before, recalled, &desired, &self.memory);
         }
         let (fallback, last_good) = (&mut self.fallback, &recalled.last_good);
-        let busy = ports(self.begun.values());
-        desired.fall_back = fallback.choose(observed, &desired, &self.profiles, last_good, &busy);
+        let busy = self.under_way.ports();
+        desired.fall_back = fallback.choose(&before, &desired, &self.profiles, last_good, &busy);
         self.memory.note_fallen(desired.fall_back.keys().copied().collect());
-        let fresh = plan(observed, &desired, &self.profiles);
-        self.memory.note(&fresh.subjects, observed);
-        // Half-way through steps nothing is to be learned about what they are on.
-        let mut planned = lanes::beside(fresh, self.begun.values().map(|begun| (&begun.course, &begun.part)));
+        let fresh = plan(&before, &desired, &self.profiles);
+        self.memory.note(&fresh.subjects, &before);
+        let mut planned = self.under_way.beside(fresh);
         let (held, mut waiting) = self.patience.hold(planned.clone(), observed, self.clock.elapsed());
         planned.blocked.clone_from(&held.blocked);
         let mut due = permitted(&held, &desired);
         let wished = wish.documents();
         let mut thought = Thought { policies, wished, synced: wish.synced, ..Thought::default() };
         if let Some(turn) = turn {
-            thought.needs = self.needs(&due, observed, &desired);
+            thought.needs = self.under_way.needs(&due, observed, &desired);
             // Not for what waits after failures: it would not be done then either.
             let evict = evictees(&held, observed, &desired);
-            thought.request = request(&thought.needs, evict, &limits);
-            if let Some(why) = not_granted(turn) {
-                let guarded = |object: &Object| {
-                    !self.covers(object) && thought.needs.values().flatten().any(|one| one.goes_with(object))
-                };
-                for step in due.steps.iter().filter(|step| guarded(&step.object)) {
-                    waiting.entry(step.object.clone()).or_insert_with(|| why.clone());
-                }
-                due.steps.retain(|step| !guarded(&step.object));
-                if due.steps.iter().all(|step| step.object == Object::Node) {
-                    due.steps.clear();
-                }
-            }
+            thought.request = self.request(&thought.needs, evict, &limits);
+            self.await_turn(turn, &thought.needs, &mut due, &mut waiting);
         }
         let withheld = withheld(&planned, &due, observed);
-        due.steps.retain(|step| !self.covers(&step.object));
-        let under_way: Vec<&Course> = self.begun.values().map(|begun| &begun.course).collect();
-        let next = lanes::next(&due.steps, &under_way, observed);
+        due.steps.retain(|step| !self.under_way.covers(&step.object));
+        let next = lanes::next(&due.steps, &self.under_way.courses(), &before);
         for (object, why) in &next.wait {
             waiting.entry(object.clone()).or_insert_with(|| why.clone());
         }
         Thought { desired: Arc::new(desired), plan: planned, next, waiting, withheld, ..thought }
     }
 
-    /// The policies that need the turn: for what is due, and for what is under way.
-    fn needs(
-        &self,
-        due: &Plan,
-        observed: &Observed,
-        desired: &Desired,
-    ) -> BTreeMap<String, BTreeSet<Object>> {
-        let mut free = due.clone();
-        free.steps.retain(|step| !self.covers(&step.object));
-        free.held.retain(|held| !self.covers(&held.object));
-        let mut needs = needs_turn(&free, observed, desired);
-        for (policy, objects) in self.begun.values().flat_map(|begun| &begun.needs) {
-            needs.entry(policy.clone()).or_default().extend(objects.iter().cloned());
+    /// What is wanted of the cluster. While steps are under way that rest on places, nothing is wanted but these: to ask for
+    /// more would put at stake what is there, in the middle of what it is there for.
+    fn request(
+        &mut self,
+        needs: &Needs,
+        evict: BTreeSet<affected::PodName>,
+        limits: &BTreeMap<String, (MaxUnavailable, bool)>,
+    ) -> Option<Request> {
+        let in_use = self.under_way.policies();
+        let limit = |name: &String| limits.get(name).copied().unwrap_or_default();
+        let pod = |pod: affected::PodName| PodName { namespace: pod.0, name: pod.1 };
+        let mut request = Request {
+            policies: needs.keys().map(|name| (name.clone(), limit(name).0)).collect(),
+            evict: evict.into_iter().map(pod).collect(),
+            cordon: needs.keys().any(|name| limit(name).1),
+        };
+        if let Some(last) = self.request.as_ref().filter(|_| !in_use.is_empty()) {
+            request.policies.clone_from(&last.policies);
+            request.policies.retain(|name, _| in_use.contains(name.as_str()));
+            request.evict.retain(|pod| last.evict.contains(pod));
+            request.cordon = last.cordon;
         }
-        needs
+        self.request = (!request.policies.is_empty()).then_some(request);
+        self.request.clone()
     }
 
-    /// Whether steps that are under way are on the port or bridge of an object.
-    fn covers(&self, object: &Object) -> bool {
-        self.begun.values().any(|begun| begun.course.covers(object))
+    /// Lets wait what needs a turn that is not there.
+    fn await_turn(&self, turn: &Turn, needs: &Needs, due: &mut Plan, waiting: &mut BTreeMap<Object, String>) {
+        let in_use = self.under_way.policies();
+        let missing = |object: &Object| {
+            let mut needing =
+                needs.iter().filter(|(_, objects)| objects.iter().any(|one| one.goes_with(object)));
+            needing.find_map(|(policy, _)| match not_granted(turn, policy) {
+                Some(_) if !in_use.is_empty() && !in_use.contains(policy.as_str()) => {
+                    Some("waits for steps under way that hold this node's place".to_owned())
+                }
+                why => why,
+            })
+        };
+        due.steps.retain(|step| {
+            let why = Some(&step.object).filter(|object| !self.under_way.covers(object)).and_then(missing);
+            match why {
+                Some(why) => {
+                    waiting.entry(step.object.clone()).or_insert(why);
+                    false
+                }
+                None => true,
+            }
+        });
+        if due.steps.iter().all(|step| step.object == Object::Node) {
+            due.steps.clear();
+        }
     }
 
     /// Notes that steps begin, as they were thought of.
-    pub fn begin(&mut self, course: &Course, thought: &Thought) {
-        let mut part = lanes::part(&thought.plan, course);
-        // What is fought over is found each time.
-        part.blocked.retain(|blocked| blocked.reason != Reason::Contended);
-        let mine = |objects: &BTreeSet<Object>| -> BTreeSet<Object> {
-            objects.iter().filter(|object| course.covers(object)).cloned().collect()
-        };
-        let needs = thought.needs.iter().map(|(policy, objects)| (policy.clone(), mine(objects)));
-        let needs = needs.filter(|(_, objects)| !objects.is_empty()).collect();
-        self.begun.insert(course.lane, Begun { course: course.clone(), part, needs });
-    }
-
-    /// Whether steps are under way.
-    pub fn acts_now(&self) -> bool {
-        !self.begun.is_empty()
-    }
-
-    /// The ports that steps are under way on.
-    pub fn ports(&self) -> BTreeSet<PciAddress> {
-        ports(self.begun.values())
-    }
-
-    /// The ports and bridges that steps are under way on.
-    pub fn objects(&self) -> BTreeSet<Object> {
-        let steps = self.begun.values().flat_map(|begun| &begun.course.steps);
-        steps.map(|step| step.object.whole()).collect()
+    pub fn begin(&mut self, course: &Course, thought: &Thought, observed: &Arc<Observed>) {
+        self.under_way.begin(course, &thought.plan, &thought.needs, observed);
     }
 
     /// Forgets steps that did not begin after all.
     pub fn drop(&mut self, lane: Lane) {
-        self.begun.remove(&lane);
+        self.under_way.end(lane);
+    }
+
+    /// What is under way.
+    pub fn under_way(&self) -> &UnderWay {
+        &self.under_way
     }
 
     /// Learns from steps that have ended. `jitter` is any random number.
     pub fn learn(&mut self, lane: Lane, reports: &[StepReport], jitter: u32) {
-        self.begun.remove(&lane);
+        self.under_way.end(lane);
         self.patience.note(reports, self.clock.elapsed(), jitter);
         self.fallback.note(reports);
     }
@@ -246,16 +242,6 @@ impl Mind {
     pub fn next(&self) -> Option<Duration> {
         self.patience.next(self.clock.elapsed())
     }
-}
-
-/// The ports that steps are on.
-fn ports<'a>(begun: impl Iterator<Item = &'a Begun>) -> BTreeSet<PciAddress> {
-    begun
-        .filter_map(|begun| match begun.course.lane {
-            Lane::Port(port) => Some(port),
-            Lane::Node | Lane::Switch => None,
-        })
-        .collect()
 }
 
 /// PFs whose VFs we made and that no policy lists any more: because a policy has changed or gone, not because the PF has
@@ -299,33 +285,16 @@ fn withheld(plan: &Plan, due: &Plan, observed: &Observed) -> BTreeSet<PciAddress
     touched.difference(&used).copied().collect()
 }
 
-/// What is wanted of the cluster, if anything is.
-fn request(
-    needs: &BTreeMap<String, BTreeSet<Object>>,
-    evict: BTreeSet<affected::PodName>,
-    limits: &BTreeMap<String, (super::wish::MaxUnavailable, bool)>,
-) -> Option<Request> {
-    let names: BTreeSet<&String> = needs.keys().collect();
-    if names.is_empty() {
-        return None;
-    }
-    let limit = |name: &String| limits.get(name).copied().unwrap_or_default();
-    let pod = |pod: affected::PodName| PodName { namespace: pod.0, name: pod.1 };
-    Some(Request {
-        policies: names.iter().map(|name| ((*name).clone(), limit(name).0)).collect(),
-        evict: evict.into_iter().map(pod).collect(),
-        cordon: names.iter().any(|name| limit(name).1),
-    })
-}
-
-/// What is waited for before steps that need the turn may run.
-fn not_granted(turn: &Turn) -> Option<String> {
+/// What is waited for before steps may run that need the turn for a policy.
+pub(super) fn not_granted(turn: &Turn, policy: &str) -> Option<String> {
     match turn {
-        Turn::Granted { until, .. } if !until.expired() => None,
-        Turn::Granted { .. } => {
+        Turn::Granted { until, policies, .. } if !until.expired() && policies.contains(policy) => None,
+        Turn::Granted { until, .. } if until.expired() => {
             Some("the place among the nodes that may be disrupted has run out".to_owned())
         }
         Turn::Waiting { why } => Some(why.clone()),
-        Turn::Idle => Some("waits for a place among the nodes that may be disrupted at once".to_owned()),
+        Turn::Granted { .. } | Turn::Idle => {
+            Some("waits for a place among the nodes that may be disrupted at once".to_owned())
+        }
     }
 }

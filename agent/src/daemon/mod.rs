@@ -15,4 +15,5 @@ pub mod socket;
 pub mod start;
 pub mod state;
 pub mod turn;
+pub mod under_way;
 pub mod wish;

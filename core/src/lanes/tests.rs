@@ -37,6 +37,12 @@ fn plug(bridge: &str, netdev: &str) -> Step {
     on_bridge(&format!("bridge/{bridge}/port/{netdev}"), ovs::Change::AddPort { to })
 }
 
+/// Takes a port away whose netdev is gone.
+fn collect(bridge: &str, port: &str) -> Step {
+    let owner = ovs::Key { key: "owner".to_owned(), value: "ovs-cni".to_owned() };
+    on_bridge(&format!("bridge/{bridge}/port/{port}"), ovs::Change::CollectPort { owner, gone_for: 9 })
+}
+
 fn mirror(bridge: &str) -> Step {
     on_bridge(
         &format!("bridge/{bridge}/mirror/tap"),
@@ -44,15 +50,20 @@ fn mirror(bridge: &str) -> Step {
     )
 }
 
-/// `ens1` is A's netdev, `ens2` B's; with `bond0`, they are one link.
+/// `ens1` is A's netdev, `ens1v1` that of a VF of it, `ens2` B's; with `bond0`, they are one link.
 fn node(bond: bool) -> Observed {
     let mut node = serde_json::json!({
         "node": {}, "management": {},
         "pfs": [
-            {"address": A, "vendor": "8086", "device": "10c9", "totalVfs": 8, "name": "ens1"},
+            {"address": A, "vendor": "8086", "device": "10c9", "totalVfs": 8, "name": "ens1",
+                "vfs": [{"index": 1, "address": "0000:01:10.1", "netdev": "ens1v1"}]},
             {"address": B, "vendor": "8086", "device": "10c9", "totalVfs": 8, "name": "ens2"},
         ],
         "links": [{"name": "ens1", "pci": A}, {"name": "ens2", "pci": B}],
+        "ovs": {"bridges": [{"name": "br0", "ports": [
+            {"name": "ens1", "interfaces": [{"name": "ens1"}]},
+            {"name": "veth1", "interfaces": [{"name": "veth1"}]},
+        ]}]},
     });
     if bond {
         node["links"]
@@ -144,30 +155,69 @@ fn of_all() -> Vec<Case> {
             false,
             &["begins BRIDGE/mirror/tap"],
         ),
+    ]
+}
+
+fn of_bridges() -> Vec<Case> {
+    vec![
         case(
-            "a bridge comes after the port that it stands on, with all that is due on it",
+            "a netdev is plugged after the steps on its port, with all that is due on the bridge",
             vec![],
             vec![resize(A), plug("br0", "ens1"), mirror("br0"), mirror("br1")],
             false,
-            &[
-                "begins A",
-                "begins bridge/br1/mirror/tap",
-                "BRIDGE waits for the steps on A, which it stands on",
-            ],
+            &["begins A", "begins bridge/br1/mirror/tap", "BRIDGE waits for the steps on A"],
         ),
         case(
             "also through a bond",
-            vec![vf(B)],
+            vec![mtu(B)],
             vec![plug("br0", "bond0")],
             true,
-            &["BRIDGE waits for the steps on B, which it stands on"],
+            &["BRIDGE waits for the steps on B"],
         ),
         case(
-            "and the port after the bridge",
+            "and the port after the bridge, but not its VFs",
             vec![plug("br0", "ens1")],
-            vec![vf(A), vf(B)],
+            vec![mtu(A), vf(B)],
             false,
-            &["begins B/vf/1", "A waits for steps on a bridge that stands on A"],
+            &["begins B/vf/1", "A waits for steps that plug its netdevs into a bridge, or pull them out"],
+        ),
+        case(
+            "which have nothing to do with it",
+            vec![plug("br0", "ens1")],
+            vec![vf(A)],
+            false,
+            &["begins A/vf/1"],
+        ),
+        case(
+            "nor the bridge with them",
+            vec![vf(A)],
+            vec![plug("br0", "ens1")],
+            false,
+            &["begins BRIDGE/port/ens1"],
+        ),
+        case(
+            "unless a VF itself is plugged",
+            vec![vf(A)],
+            vec![plug("br0", "ens1v1")],
+            false,
+            &["BRIDGE waits for the steps on A"],
+        ),
+        case(
+            "a stale port of a bridge whose uplink is worked on keeps no mirror waiting",
+            vec![resize(A)],
+            vec![collect("br0", "veth1"), mirror("br0")],
+            false,
+            &["begins BRIDGE/port/veth1 BRIDGE/mirror/tap"],
+        ),
+        case(
+            "a bridge waits for a port that waits",
+            vec![resize(B)],
+            vec![resize(A), plug("br0", "ens1")],
+            false,
+            &[
+                "A waits for the steps on B: VFs are made on one port at a time",
+                "BRIDGE waits for the steps on A",
+            ],
         ),
         case(
             "a switch that does not answer holds up bridges only",
@@ -193,7 +243,9 @@ fn spelled(line: &str) -> String {
 /// What is due begins where nothing is under way; then what is due beside that.
 #[test]
 fn what_may_begin_beside_what() {
-    for Case { what, begun, due, bond, expected } in of_ports().into_iter().chain(of_all()) {
+    for Case { what, begun, due, bond, expected } in
+        of_ports().into_iter().chain(of_all()).chain(of_bridges())
+    {
         let observed = node(bond);
         let under_way = next(&begun, &[], &observed).begin;
         let under_way: Vec<&Course> = under_way.iter().collect();

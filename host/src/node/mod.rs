@@ -242,7 +242,8 @@ impl HostNode {
         self.crew().wait_for_stuck(self.root(), pf, Deadline::after(within))
     }
 
-    fn look_at_all(&self) -> Result<Observed, HostError> {
+    /// The node, and the ports that others worked on when the look began.
+    fn look_at_all(&self) -> Result<(Observed, BTreeSet<PciAddress>), HostError> {
         let beside = {
             let crew = self.crew();
             Beside { at_rest: crew.at_rest(&self.on), worked_on: crew.of_others(&self.on) }
@@ -253,7 +254,7 @@ impl HostNode {
             supplement(&mut observed);
         }
         self.note_away(&mut observed, &beside.worked_on);
-        Ok(observed)
+        Ok((observed, beside.worked_on))
     }
 
     /// Notes which VFs somebody has, or whose netdevs are away. What cannot be noted is a problem: nothing will be put back
@@ -304,7 +305,7 @@ impl HostNode {
         let last = self.at.take();
         let may_cut_off = run::may_cut_off(step);
         if may_cut_off || (!self.is_free(last, step) && run::touches_vfs(self.look(), step)?) {
-            self.seen = Arc::new(self.look_at_all().map_err(RunError::Failed)?);
+            self.seen = Arc::new(self.look_at_all().map_err(RunError::Failed)?.0);
             run::check_holders(&self.seen, step)?;
         }
         if let Some(path) = self.path.as_ref().filter(|_| may_cut_off) {
@@ -347,10 +348,12 @@ impl Node for HostNode {
     type Error = HostError;
 
     fn observe(&mut self) -> Result<Observed, HostError> {
-        let mut observed = self.look_at_all()?;
+        let (mut observed, worked_on) = self.look_at_all()?;
         for pf in &mut observed.pfs {
             pf.stuck = self.crew().stuck(self.root(), pf.address);
-            if let Err(error) = self.settle_autoprobe(pf) {
+            if !worked_on.contains(&pf.address)
+                && let Err(error) = self.settle_autoprobe(pf)
+            {
                 // The value is as it should be; that it is noted still troubles nobody else.
                 let reason = portwright_core::drive::chain(&error);
                 observed.problems.push(Problem { object: Object::Pci(pf.address), reason });

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::look::Sight;
 use super::facts::{Cause, Facts, Run};
 use super::hands::{Actor, Hands, Recalled};
-use super::mind::{Mind, Thought};
-use super::turn::{self, Turn};
+use super::mind::{Mind, Thought, not_granted};
+use super::turn;
 use super::wish::Wish;
 use crate::apply::carry::verified;
 use crate::apply::stop::Stop;
@@ -141,9 +141,9 @@ impl<N: Hands> Round<N> {
     /// Takes what is touched away from kubelet, and begins.
     pub async fn begin(&mut self, causes: &BTreeSet<Cause>, stop: &CancellationToken, running: &mut Running) {
         let courses: Vec<Course> = self.state.thought.next.begin.clone();
-        let before = self.mind.acts_now();
+        let before = !self.mind.under_way().is_empty();
         for course in &courses {
-            self.mind.begin(course, &self.state.thought);
+            self.mind.begin(course, &self.state.thought, &self.state.observed);
         }
         if let Err(why) = self.publish().await {
             tracing::error!(error = why, "the pools are as they were, and no step begins");
@@ -166,7 +166,7 @@ impl<N: Hands> Round<N> {
         let (stop, wish) = (stop.clone(), self.wish.clone());
         let planned_for = self.state.thought.wished.clone();
         let turn = self.turn.as_ref().map(|handle| handle.turn.clone());
-        let guarded: BTreeSet<Object> = self.state.thought.needs.values().flatten().cloned().collect();
+        let needs = self.state.thought.needs.clone();
         Stop::when(move |step| {
             if stop.is_cancelled() {
                 return Some("the agent is stopping".to_owned());
@@ -174,15 +174,15 @@ impl<N: Hands> Round<N> {
             if wish.borrow().documents() != planned_for {
                 return Some("the policies have changed".to_owned());
             }
-            let is_guarded = guarded.iter().any(|object| object.goes_with(&step.object));
-            let needs_turn = is_guarded && step.disruption != Disruption::None;
-            let turn = turn.as_ref().filter(|_| needs_turn)?;
-            match &*turn.borrow() {
-                Turn::Granted { until, .. } if !until.expired() => None,
-                Turn::Granted { .. } | Turn::Waiting { .. } | Turn::Idle => {
-                    Some("the place among the nodes that may be disrupted is lost".to_owned())
-                }
-            }
+            let turn = turn.as_ref().filter(|_| step.disruption != Disruption::None)?.borrow();
+            let guards = |(policy, objects): (&String, &BTreeSet<Object>)| {
+                let is_guarded = objects.iter().any(|object| object.goes_with(&step.object));
+                is_guarded && not_granted(&turn, policy).is_some()
+            };
+            needs
+                .iter()
+                .any(guards)
+                .then(|| "the place among the nodes that may be disrupted is lost".to_owned())
         })
     }
 
@@ -228,8 +228,8 @@ impl<N: Hands> Round<N> {
             untold: wish.untold,
             plan: thought.plan.clone(),
             waiting: thought.waiting.clone(),
-            running: self.mind.acts_now(),
-            acting: self.mind.objects(),
+            running: !self.mind.under_way().is_empty(),
+            acting: self.mind.under_way().objects(),
             last_run: state.last_run.clone(),
             pools: Arc::clone(&state.published),
             unconnected: self.plugin.connections().missing(),

@@ -45,7 +45,7 @@ impl<N: Hands> Round<N> {
     /// also those that they have just made.
     fn withheld(&self, observed: &Observed) -> BTreeSet<PciAddress> {
         let mut withheld = self.state.thought.withheld.clone();
-        let ports = self.mind.ports();
+        let ports = self.mind.under_way().ports();
         let vfs = observed.pfs.iter().filter(|pf| ports.contains(&pf.address)).flat_map(|pf| &pf.vfs);
         withheld.extend(vfs.filter(|vf| vf.holders.is_empty()).map(|vf| vf.address));
         withheld

@@ -3,7 +3,7 @@
 //!
 //! - `GET /state`: the content of NodeState as JSON, with or without a cluster.
 //! - `POST /reconcile?within=SECONDS`: wakes the loop, waits until it has looked and until no step runs any more, and answers
-//!   like `GET /state`; 504 if that takes longer.
+//!   like `GET /state`, also if steps are under way still; 504 if not even the round has ended.
 
 pub mod client;
 
@@ -194,6 +194,11 @@ impl<A: Fn() -> u64> Served<A> {
                 self.state(&now)
             }
             Ok(Err(_)) => text(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
+            // What is still under way is in the state, and nothing more is known of it.
+            Err(_) if self.facts.borrow().heard >= ticket => {
+                let now = Arc::clone(&self.facts.borrow());
+                self.state(&now)
+            }
             Err(_) => {
                 let why = format!("the round has not ended within {within} s; it goes on");
                 text(StatusCode::GATEWAY_TIMEOUT, &why)

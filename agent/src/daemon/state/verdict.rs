@@ -95,12 +95,22 @@ fn steps(count: usize) -> String {
     if count == 1 { "1 step is".to_owned() } else { format!("{count} steps are") }
 }
 
-/// How the last run failed on it, with the step.
+/// How the last run failed on it, with the step. What was done on the same thing afterwards, in a later part of the run, makes
+/// up for it.
 pub(super) fn failure(scene: &Scene<'_>, mine: &dyn Fn(&Object) -> bool) -> Option<String> {
     let run = scene.facts.last_run.as_ref()?;
-    run.steps.iter().find_map(|report| match &report.outcome {
-        Outcome::Failed { why } if mine(&report.step.object) => Some(format!("`{}`: {why}", report.step)),
-        Outcome::Failed { .. } | Outcome::Done | Outcome::Skipped { .. } | Outcome::Stale { .. } => None,
+    let mut done: BTreeSet<&Object> = BTreeSet::new();
+    run.steps.iter().rev().filter(|report| mine(&report.step.object)).find_map(|report| {
+        match &report.outcome {
+            Outcome::Failed { why } if !done.contains(&report.step.object) => {
+                Some(format!("`{}`: {why}", report.step))
+            }
+            Outcome::Done => {
+                done.insert(&report.step.object);
+                None
+            }
+            Outcome::Failed { .. } | Outcome::Skipped { .. } | Outcome::Stale { .. } => None,
+        }
     })
 }
 

@@ -79,6 +79,8 @@ pub enum Turn {
     Granted {
         /// No step begins later than this.
         until: Deadline,
+        /// For these policies, and for no others that may have been asked for since.
+        policies: BTreeSet<String>,
         /// What is still waited for (`2 pods are being evicted; web/a-0 is protected by a budget`).
         evicting: Option<String>,
     },

@@ -1,7 +1,7 @@
 //! One request, from the moment it is made until it is over. [`Serving::advance`] looks at everything that is known and does
 //! what is due; it is called again whenever something has been heard or the time has come that it names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kube::runtime::watcher::Event;
@@ -70,6 +70,8 @@ pub(super) struct Serving<'a> {
     pub(super) confirmed: Option<Instant>,
     /// What the grant rests on, if there is one.
     granted: Option<Basis>,
+    /// The policies that it is for.
+    granted_for: BTreeSet<String>,
     /// The end of the grant as it was told last, and what it was made from: the same end is told as the same.
     told: Option<(Instant, Deadline)>,
     /// What has gone wrong last, and when it is tried again.
@@ -92,6 +94,7 @@ impl<'a> Serving<'a> {
             evictions: None,
             confirmed: None,
             granted: None,
+            granted_for: BTreeSet::new(),
             told: None,
             trouble: None,
             retry: None,
@@ -280,6 +283,7 @@ impl<'a> Serving<'a> {
         Ok(match answer {
             Ok(basis) => {
                 self.granted = Some(basis);
+                self.granted_for = self.wanted.policies.keys().cloned().collect();
                 self.trouble = None;
                 self.standing(due)
             }
@@ -304,7 +308,7 @@ impl<'a> Serving<'a> {
             .filter(|(told, _)| *told == until)
             .unwrap_or_else(|| (until, Deadline::after(until.saturating_duration_since(Instant::now()))));
         self.told = Some((until, end));
-        Turn::Granted { until: end, evicting }
+        Turn::Granted { until: end, policies: self.granted_for.clone(), evicting }
     }
 
     fn wait(&self, why: &str) -> Turn {
