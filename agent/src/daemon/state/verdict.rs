@@ -1,6 +1,6 @@
 //! How an object is: what the plan, the last run and the waits say of it, as one condition.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portwright_api::state::{Condition, ConditionStatus, READY};
 use portwright_core::desired::Mode;
@@ -99,18 +99,14 @@ fn steps(count: usize) -> String {
 /// up for it.
 pub(super) fn failure(scene: &Scene<'_>, mine: &dyn Fn(&Object) -> bool) -> Option<String> {
     let run = scene.facts.last_run.as_ref()?;
-    let mut done: BTreeSet<&Object> = BTreeSet::new();
-    run.steps.iter().rev().filter(|report| mine(&report.step.object)).find_map(|report| {
-        match &report.outcome {
-            Outcome::Failed { why } if !done.contains(&report.step.object) => {
-                Some(format!("`{}`: {why}", report.step))
-            }
-            Outcome::Done => {
-                done.insert(&report.step.object);
-                None
-            }
-            Outcome::Failed { .. } | Outcome::Skipped { .. } | Outcome::Stale { .. } => None,
+    let reports = || run.steps.iter().enumerate().filter(|(_, report)| mine(&report.step.object));
+    let done = reports().filter(|(_, report)| report.outcome == Outcome::Done);
+    let done: BTreeMap<&Object, usize> = done.map(|(at, report)| (&report.step.object, at)).collect();
+    reports().find_map(|(at, report)| match &report.outcome {
+        Outcome::Failed { why } if done.get(&report.step.object).is_none_or(|done| *done < at) => {
+            Some(format!("`{}`: {why}", report.step))
         }
+        Outcome::Failed { .. } | Outcome::Done | Outcome::Skipped { .. } | Outcome::Stale { .. } => None,
     })
 }
 
