@@ -41,6 +41,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 /// Answers what is asked on a connection, until either side ends it.
 pub(super) fn take(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: &Arc<Shared>) {
     shared.connections.fetch_add(1, Ordering::Relaxed);
+    shared.arrived.notify_waiters();
     if *shared.mood.borrow() == Mood::Away {
         return;
     }

@@ -74,7 +74,7 @@ pub(crate) struct Shared {
     pub(crate) requests: Mutex<Vec<(String, String)>>,
     /// Connections that were made, also such as were closed at once.
     pub(crate) connections: AtomicUsize,
-    /// Told after each request that has arrived.
+    /// Told after each connection that was made and each request that has arrived.
     pub(crate) arrived: Notify,
     pub(crate) delay: Mutex<Duration>,
     /// Writes that were refused because what they replace had changed.
@@ -161,6 +161,11 @@ impl ApiServer {
     /// How many connections were made to it so far, also while it was away.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// How often somebody tried to get something from it: connections and requests.
+    pub fn attempts(&self) -> usize {
+        self.connections() + self.requests("").len()
     }
 
     /// A kubeconfig for it, as a file's text.

@@ -80,6 +80,24 @@ impl ApiServer {
         waited.unwrap_or_else(|_| panic!("nobody asked for {part}"));
     }
 
+    /// Waits until somebody has tried so often to get something from it, answered or not.
+    ///
+    /// # Panics
+    /// Nobody has within ten seconds.
+    pub async fn wait_attempts(&self, count: usize) {
+        let tried = async {
+            loop {
+                let next = self.shared.arrived.notified();
+                if self.attempts() >= count {
+                    return;
+                }
+                next.await;
+            }
+        };
+        let waited = tokio::time::timeout(WITHIN, tried).await;
+        waited.unwrap_or_else(|_| panic!("{} attempts, {count} are waited for", self.attempts()));
+    }
+
     /// Waits until another request arrives.
     ///
     /// # Panics

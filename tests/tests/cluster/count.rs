@@ -53,15 +53,5 @@ async fn nodes_are_counted_by_whoever_is_drawn() {
 
 /// A count may take longer than other things: whoever counts rests for ten seconds.
 async fn wait(api: &ApiServer, accept: impl Fn(&Value) -> bool) -> Value {
-    let waiting = async {
-        loop {
-            let policy = api.get(&policy_path("p")).unwrap();
-            if accept(&policy) {
-                return policy;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(40), waiting).await;
-    waited.unwrap_or_else(|_| panic!("not counted: {:?}", api.get(&policy_path("p"))))
+    api.wait_for_within(Duration::from_secs(40), &policy_path("p"), accept).await
 }

@@ -126,10 +126,12 @@ async fn while_the_api_server_is_away_nothing_is_lost_and_nobody_waits() {
     api.wait_for(STATE_PATH, is_pending(1)).await;
     for (count, mood) in [(2, Mood::Away), (3, Mood::Failing(500)), (4, Mood::Failing(409))] {
         api.set_mood(mood);
+        let before = api.attempts();
         for _ in 0..3 {
             told.round(|said| said.content = pending(count));
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // Several attempts have come to nothing.
+        api.wait_attempts(before + 4).await;
         api.set_mood(Mood::Well);
         api.wait_for(STATE_PATH, is_pending(count)).await;
     }

@@ -11,6 +11,7 @@ use portwright::daemon::wish::Wish;
 use portwright_tests::apiserver::{ApiServer, Rights};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 pub const NODE: &str = "worker-1";
 pub const NODE_PATH: &str = "/api/v1/nodes/worker-1";
@@ -61,6 +62,7 @@ pub struct Followed {
     pub api: ApiServer,
     pub wish: watch::Receiver<Wish>,
     pub node: watch::Receiver<Option<Arc<NodeView>>>,
+    pub task: JoinHandle<()>,
 }
 
 impl Followed {
@@ -81,8 +83,8 @@ impl Followed {
         let (wish_sender, wish) = watch::channel(Wish::default());
         let (node_sender, node) = watch::channel(None);
         let outputs = Outputs { wish: wish_sender, node: node_sender, policies: watch::Sender::default() };
-        tokio::spawn(Source::new(connection, patience()).run(outputs));
-        Self { api, wish, node }
+        let task = tokio::spawn(Source::new(connection, patience()).run(outputs));
+        Self { api, wish, node, task }
     }
 
     /// Waits for a wish that `accept` likes.
