@@ -69,7 +69,7 @@ pub struct State {
     thought: Thought,
     published: Arc<Pools>,
     /// The run that is under way or was last: lanes that overlap are one run.
-    run: Run,
+    run: Arc<Run>,
     last_run: Option<Arc<Run>>,
     /// A run or a start was not verified yet.
     unverified: bool,
@@ -152,9 +152,9 @@ impl<N: Hands> Round<N> {
         }
         let run = &mut self.state.run;
         if !before {
-            *run = Run { number: run.number.wrapping_add(1), ..Run::default() };
+            *run = Arc::new(Run { number: run.number.wrapping_add(1), ..Run::default() });
         }
-        run.causes.extend(causes.iter().cloned());
+        Arc::make_mut(run).causes.extend(causes.iter().cloned());
         for course in courses {
             tracing::info!(lane = %course.lane, steps = course.steps.len(), "carries out the plan");
             running.spawn(self.actor.carry_out(course, self.stop(stop)));
@@ -192,9 +192,11 @@ impl<N: Hands> Round<N> {
         let failed = reports.iter().filter(|report| matches!(report.outcome, Outcome::Failed { .. })).count();
         tracing::info!(%lane, steps = reports.len(), failed, "the run has ended");
         let state = &mut self.state;
-        state.run.at = unix_seconds();
-        state.run.steps.extend(reports);
-        state.last_run = Some(Arc::new(state.run.clone()));
+        let run = Arc::make_mut(&mut state.run);
+        run.at = unix_seconds();
+        run.steps.reserve_exact(reports.len());
+        run.steps.extend(reports);
+        state.last_run = Some(Arc::clone(&state.run));
         state.unverified = true;
     }
 
