@@ -141,9 +141,11 @@ fn began(root: &Root) -> Option<u64> {
     boot_time(root).into_iter().chain(made).min()
 }
 
-/// When a file was made, which nobody can change later.
+/// When a file was made, which nobody can change later. Older kernels do not know it of their own files: then when it was last
+/// changed, which is no earlier than that, and of device files the same.
 fn born(path: &Path) -> Option<u64> {
-    let born = path.metadata().ok()?.created().ok()?;
+    let metadata = path.metadata().ok()?;
+    let born = metadata.created().or_else(|_| metadata.modified()).ok()?;
     Some(born.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 

@@ -133,7 +133,8 @@ impl Memory {
         }
         let mut followed = Followed::default();
         for (name, policy) in &wish.policies {
-            let returns = kept.former.remove(name);
+            // One that returns with a mistake is not back yet: what it has left is still nobody's else.
+            let returns = policy.read.is_ok() && kept.former.remove(name);
             if let Ok(document) = &policy.read {
                 if self.documents.get(name).is_some_and(|known| known != document) {
                     let theirs = kept.bindings.iter().filter(|(_, policy)| *policy == name);
@@ -215,7 +216,8 @@ impl Memory {
     }
 
     /// Notes which policy each PF follows now. Former policies that have left nothing are forgotten.
-    pub fn note(&mut self, subjects: &[Subject], observed: &Observed) {
+    /// While steps on Open vSwitch are under way (`making`), what they make is not to be seen yet, and no policy is forgotten.
+    pub fn note(&mut self, subjects: &[Subject], observed: &Observed, making: bool) {
         let mut kept = self.kept.clone();
         kept.bindings.retain(|_, policy| self.documents.contains_key(policy));
         kept.loose.retain(|pf| kept.bindings.contains_key(pf));
@@ -225,7 +227,7 @@ impl Memory {
                 kept.loose.remove(&pf);
             }
         }
-        if let Some(ovs) = &observed.ovs {
+        if let Some(ovs) = observed.ovs.as_ref().filter(|_| !making) {
             let ports = ovs.bridges.iter().flat_map(|bridge| bridge.ports.iter().map(|port| port.owner()));
             let mirrors =
                 ovs.bridges.iter().flat_map(|bridge| bridge.mirrors.iter().map(|mirror| mirror.owner()));

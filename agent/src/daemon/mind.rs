@@ -12,6 +12,7 @@ use portwright_core::fallback::FallBack;
 use portwright_core::lanes::{self, Course, Lane, Next};
 use portwright_core::observed::Pf;
 use portwright_core::patience::Patience;
+use portwright_core::plan::Held;
 use portwright_core::usage::uses;
 use portwright_core::{Change, Object, Observed, PciAddress, Plan, Profiles, Step, VfRef, plan};
 use portwright_host::deadline::Stopwatch;
@@ -61,8 +62,8 @@ pub struct Mind {
     clock: Stopwatch,
     /// What was planned for last.
     documents: Vec<Document>,
-    /// PFs that an earlier process had put back into their last good state; none once that was taken up.
-    resumes: Option<BTreeSet<PciAddress>>,
+    /// PFs that an earlier process had put back into their last good state, and that were not there since.
+    resumes: BTreeSet<PciAddress>,
     /// What is under way.
     under_way: UnderWay,
     /// What was wanted of the cluster last.
@@ -74,7 +75,7 @@ impl Mind {
     pub fn new(profiles: Profiles, memory: Memory, acts: bool) -> Mind {
         // What an earlier process had learned holds as long as the policies are the same.
         let documents = memory.documents();
-        let resumes = Some(memory.fallen());
+        let resumes = memory.fallen();
         Mind {
             profiles,
             memory,
@@ -105,11 +106,13 @@ impl Mind {
             // Other policies: everything is tried anew, and what is done first for them is no correction.
             self.patience.forget(self.clock.elapsed());
             self.fallback.forget();
-            self.resumes = None;
+            self.resumes.clear();
             self.documents.clone_from(&documents);
         }
-        if let Some(fallen) = self.resumes.take() {
-            self.fallback.resume(&fallen, observed, &recalled.last_good);
+        if !self.resumes.is_empty() {
+            // A port may come late, at boot.
+            self.fallback.resume(&self.resumes, observed, &recalled.last_good);
+            self.resumes.retain(|pf| observed.pf(*pf).is_none());
         }
         let mut desired = Desired {
             documents,
@@ -130,9 +133,10 @@ impl Mind {
         let (fallback, last_good) = (&mut self.fallback, &recalled.last_good);
         let busy = self.under_way.ports();
         desired.fall_back = fallback.choose(&before, &desired, &self.profiles, last_good, &busy);
-        self.memory.note_fallen(desired.fall_back.keys().copied().collect());
+        self.memory.note_fallen(desired.fall_back.keys().chain(&self.resumes).copied().collect());
         let fresh = plan(&before, &desired, &self.profiles);
-        self.memory.note(&fresh.subjects, &before);
+        let making = self.under_way.courses().iter().any(|course| course.lane == Lane::Switch);
+        self.memory.note(&fresh.subjects, &before, making);
         let mut planned = self.under_way.beside(fresh);
         let (held, mut waiting) = self.patience.hold(planned.clone(), observed, self.clock.elapsed());
         planned.blocked.clone_from(&held.blocked);
@@ -141,9 +145,6 @@ impl Mind {
         let mut thought = Thought { policies, wished, synced: wish.synced, ..Thought::default() };
         if let Some(turn) = turn {
             thought.needs = self.under_way.needs(&due, observed, &desired);
-            // Not for what waits after failures: it would not be done then either.
-            let evict = evictees(&held, observed, &desired);
-            thought.request = self.request(&thought.needs, evict, &limits);
             self.await_turn(turn, &thought.needs, &mut due, &mut waiting);
         }
         let withheld = withheld(&planned, &due, observed);
@@ -152,31 +153,61 @@ impl Mind {
         for (object, why) in &next.wait {
             waiting.entry(object.clone()).or_insert_with(|| why.clone());
         }
+        if let Some(turn) = turn {
+            // Not for what waits after failures: it would not be done then either.
+            let evict = |objects: &Needs| {
+                let mut of_these = held.clone();
+                let asked = |held: &Held| objects.values().flatten().any(|one| one.goes_with(&held.object));
+                of_these.held.retain(asked);
+                evictees(&of_these, observed, &desired)
+            };
+            let resting = self.resting(&next, &thought.needs);
+            thought.request = self.request(turn, &resting, &thought.needs, &evict, &limits);
+        }
         Thought { desired: Arc::new(desired), plan: planned, next, waiting, withheld, ..thought }
     }
 
-    /// What is wanted of the cluster. While steps are under way that rest on places, nothing is wanted but these: to ask for
-    /// more would put at stake what is there, in the middle of what it is there for.
+    /// The policies whose places steps rest on that are under way or begin now.
+    fn resting(&self, next: &Next, needs: &Needs) -> BTreeSet<String> {
+        let begins = |objects: &BTreeSet<Object>| {
+            next.begin.iter().any(|course| objects.iter().any(|object| course.covers(object)))
+        };
+        let beginning = needs.iter().filter(|(_, objects)| begins(objects)).map(|(policy, _)| policy.clone());
+        self.under_way.policies().into_iter().map(ToOwned::to_owned).chain(beginning).collect()
+    }
+
+    /// What is wanted of the cluster. While steps rest on places, nothing is wanted that was not wanted before: to ask for more
+    /// would put at stake what is there, in the middle of what it is there for. What is there and still needed is kept, and
+    /// nobody is evicted for any other policy.
     fn request(
         &mut self,
+        turn: &Turn,
+        resting: &BTreeSet<String>,
         needs: &Needs,
-        evict: BTreeSet<affected::PodName>,
+        evict: &dyn Fn(&Needs) -> BTreeSet<affected::PodName>,
         limits: &BTreeMap<String, (MaxUnavailable, bool)>,
     ) -> Option<Request> {
-        let in_use = self.under_way.policies();
         let limit = |name: &String| limits.get(name).copied().unwrap_or_default();
-        let pod = |pod: affected::PodName| PodName { namespace: pod.0, name: pod.1 };
-        let mut request = Request {
-            policies: needs.keys().map(|name| (name.clone(), limit(name).0)).collect(),
-            evict: evict.into_iter().map(pod).collect(),
-            cordon: needs.keys().any(|name| limit(name).1),
+        let pods = |needs: &Needs| {
+            evict(needs).into_iter().map(|pod| PodName { namespace: pod.0, name: pod.1 }).collect()
         };
-        if let Some(last) = self.request.as_ref().filter(|_| !in_use.is_empty()) {
-            request.policies.clone_from(&last.policies);
-            request.policies.retain(|name, _| in_use.contains(name.as_str()));
-            request.evict.retain(|pod| last.evict.contains(pod));
-            request.cordon = last.cordon;
-        }
+        let request = match self.request.take().filter(|_| !resting.is_empty()) {
+            Some(mut last) => {
+                let held = |name: &String| needs.contains_key(name) && not_granted(turn, name).is_none();
+                last.policies.retain(|name, _| resting.contains(name) || held(name));
+                let kept: Needs = (needs.iter().filter(|(name, _)| last.policies.contains_key(*name)))
+                    .map(|(name, objects)| (name.clone(), objects.clone()))
+                    .collect();
+                let now: BTreeSet<PodName> = pods(&kept);
+                last.evict.retain(|pod| now.contains(pod));
+                last
+            }
+            None => Request {
+                policies: needs.keys().map(|name| (name.clone(), limit(name).0)).collect(),
+                evict: pods(needs),
+                cordon: needs.keys().any(|name| limit(name).1),
+            },
+        };
         self.request = (!request.policies.is_empty()).then_some(request);
         self.request.clone()
     }
@@ -187,11 +218,17 @@ impl Mind {
         let missing = |object: &Object| {
             let mut needing =
                 needs.iter().filter(|(_, objects)| objects.iter().any(|one| one.goes_with(object)));
-            needing.find_map(|(policy, _)| match not_granted(turn, policy) {
-                Some(_) if !in_use.is_empty() && !in_use.contains(policy.as_str()) => {
-                    Some("waits for steps under way that hold this node's place".to_owned())
+            needing.find_map(|(policy, _)| {
+                // A grant may have been told before it was given back.
+                let asked = self.request.as_ref().is_some_and(|last| last.policies.contains_key(policy));
+                match not_granted(turn, policy) {
+                    None if asked => None,
+                    _ if !in_use.is_empty() && !in_use.contains(policy.as_str()) => {
+                        Some("waits for steps under way that hold this node's place".to_owned())
+                    }
+                    None => not_granted(&Turn::Idle, policy),
+                    why => why,
                 }
-                why => why,
             })
         };
         due.steps.retain(|step| {
@@ -235,7 +272,7 @@ impl Mind {
     pub fn asked(&mut self) {
         self.patience.forget_all();
         self.fallback.forget();
-        self.resumes = None;
+        self.resumes.clear();
     }
 
     /// When something that waits after a failure may be tried again.

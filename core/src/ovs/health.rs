@@ -14,7 +14,7 @@ use super::target::Target;
 
 /// Open vSwitch writes counters every five seconds; looks that are closer say nothing new.
 const APART: Duration = Duration::from_secs(6);
-/// So few frames may be such as no mirror copies (LACP, spanning tree).
+/// So few frames in [`APART`] may be such as no mirror copies (LACP makes one a second, spanning tree one in two).
 const FEW: u64 = 10;
 /// Looks in a row that show frames and no copies. The counters of mirrors come a second late, so one proves nothing.
 const SILENT: u8 = 2;
@@ -164,11 +164,13 @@ impl MirrorWatch {
 
 fn next(before: Option<Track>, counts: MirrorCounts, now: Duration) -> Track {
     let Some(before) = before else { return Track { at: now, counts, silent: 0 } };
-    if now.saturating_sub(before.at) < APART {
+    let apart = now.saturating_sub(before.at);
+    if apart < APART {
         return before;
     }
+    let few = FEW.saturating_mul(apart.as_secs()).checked_div(APART.as_secs()).unwrap_or(FEW);
     let passed = match (before.counts.offered, counts.offered) {
-        (Some(then), Some(now)) => now.saturating_sub(then) > FEW,
+        (Some(then), Some(now)) => now.saturating_sub(then) > few,
         (None, _) | (_, None) => false,
     };
     let silent = match (before.counts.copied, counts.copied) {

@@ -10,7 +10,7 @@ use portwright_core::sim::Event;
 use portwright_core::{Object, PciAddress, Step, VfRef};
 use portwright_host::deadline::Deadline;
 use portwright_tests::agents::{Agent, Machine, Start, in_sync, wish};
-use portwright_tests::kubelet::{Kubelet, Resource};
+use portwright_tests::kubelet::{Answer, Kubelet, Pod, Resource};
 use tokio::sync::watch;
 
 use crate::pools::{on_disk, request};
@@ -243,13 +243,12 @@ async fn a_place_is_for_its_policy_and_is_not_put_at_stake_while_steps_rest_on_i
     assert!(facts.running, "{:?}", facts.waiting);
     assert_eq!(places.asked(), ["workers"]);
 
+    // What has its place goes on first, although the policies have changed; then the other one is asked for.
     hang.set(None);
-    places.until_asked(&["others", "workers"]).await;
+    places.until_asked(&["others"]).await;
     let counts = || [0, 1].map(|number| machine.node().kernel.pfs[&pf(number)].vfs.len());
+    assert_eq!(counts(), [6, 2], "no place was given to the other port");
     places.grant(&["others"]);
-    agent.until("the other port is done", WITHIN, |facts| !facts.running && counts()[1] == 3).await;
-    places.until_asked(&["workers"]).await;
-    places.grant(&["workers"]);
     agent.until("all is in sync", WITHIN, in_sync).await;
     assert_eq!(counts(), [6, 3]);
     places.until_asked(&[]).await;
@@ -257,4 +256,58 @@ async fn a_place_is_for_its_policy_and_is_not_put_at_stake_while_steps_rest_on_i
     // The cluster is gone before the agent: nobody is left to give anything back to.
     drop(places);
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_that_are_there_are_kept_and_nobody_is_evicted_without_one() {
+    let (machine, folder, hang) = (with_switch(), tempfile::tempdir().unwrap(), Hang::default());
+    let kubelet = Kubelet::start(&folder.path().join("kubelet"), false).await.unwrap();
+    let evicting = OTHERS.replace("spec:\n", "spec:\n  disruption: Evict\n");
+    let documents = format!("{POLICY}{evicting}");
+    let (source, receiver) = source(&documents);
+    let (handle, mut places) = Places::new();
+    places.grant(&["others", "workers"]);
+    let start =
+        Start { watcher: Some(hang.watcher()), turn: Some(handle), ..settings(folder.path(), receiver) };
+    let mut agent = Agent::start(&machine, start);
+    in_sync_after(&mut agent, 0).await;
+    places.turn.send_replace(Turn::Idle);
+
+    // A pod has a VF of the second port, and both ports are to have other numbers of VFs.
+    let id = machine.node().kernel.vf(other(0)).unwrap().address.to_string();
+    let pod = Pod {
+        namespace: "default".to_owned(),
+        name: "web-0".to_owned(),
+        resource: "portwright.dev/other".to_owned(),
+        devices: vec![id],
+    };
+    kubelet.set_pods(Answer::Pods(vec![pod]));
+    hang.set(Some(pf(0)));
+    source.send_replace(wish(&documents.replace("vfs: 4", "vfs: 6").replace("vfs: 2", "vfs: 3")));
+    places.until_asked(&["others", "workers"]).await;
+    let evicts =
+        |places: &Places| places.request.borrow().iter().map(|request| request.evict.len()).sum::<usize>();
+    assert_eq!(evicts(&places), 1);
+    places.grant(&["others", "workers"]);
+    let on_first = |facts: &Facts| facts.acting.contains(&Object::Pci(pf(0)));
+    agent.until("the first port's steps are under way", WITHIN, on_first).await;
+    let before = sequence(&agent);
+    agent.wake();
+    let heard = agent.has_heard();
+    agent.until("it is thought again", WITHIN, |facts| facts.sequence > before && heard(facts)).await;
+    assert_eq!((places.asked(), evicts(&places)), (vec!["others".to_owned(), "workers".to_owned()], 1));
+
+    // The cluster takes the other policy's place away: nothing is done for it any more, and it is not asked for in the middle.
+    places.grant(&["workers"]);
+    places.until_asked(&["workers"]).await;
+    assert_eq!(evicts(&places), 0, "nobody is evicted without a place");
+    assert!(agent.facts.borrow().running);
+    hang.set(None);
+    places.until_asked(&["others"]).await;
+    assert_eq!(evicts(&places), 1);
+    assert!(machine.node().violations().is_empty());
+    // The cluster is gone before the agent: nobody is left to give anything back to.
+    drop(places);
+    agent.stop().await;
+    kubelet.stop().await;
 }

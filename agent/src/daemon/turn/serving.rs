@@ -103,6 +103,8 @@ impl<'a> Serving<'a> {
 
     /// Something else is wanted from now on.
     pub(super) fn want(&mut self, wanted: Request) {
+        // What is not asked for any more is given back first of all.
+        self.granted_for.retain(|policy| wanted.policies.contains_key(policy));
         self.wanted = wanted;
     }
 
