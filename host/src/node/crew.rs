@@ -2,11 +2,12 @@
 //! time shares one crew, so that nobody takes another's writer for a stranger's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use portwright_core::PciAddress;
 use portwright_core::drive::chain;
 
-use crate::child::{ChildError, Command, Writer, busy};
+use crate::child::{ChildError, Claim, Command, Refusal, Writer, busy};
 use crate::deadline::Deadline;
 use crate::root::Root;
 use crate::run::HostError;
@@ -116,4 +117,23 @@ pub(super) struct Work<'a> {
     pub(super) command: &'a Command,
     /// How it ended.
     pub(super) ended: &'a Result<(), ChildError>,
+}
+
+/// The claim on a PF. A writer that does not give it up makes the PF stuck.
+pub(super) fn claim(root: &Root, pf: PciAddress, within: Duration) -> Result<Claim, HostError> {
+    match Claim::take(root, pf, within) {
+        Ok(claim) => Ok(claim),
+        Err(Refusal::File(source)) => Err(HostError::Claim { pf, source }),
+        Err(Refusal::Held { pid }) => {
+            let mut what = "a writer of an earlier agent has not ended".to_owned();
+            if let Some(pid) = pid {
+                what = format!("{what}: process {pid}");
+                // The file is for other processes; this one knows by itself.
+                stuck::mark(root, pf, pid, "a write of an earlier agent".to_owned())
+                    .map(drop)
+                    .unwrap_or_default();
+            }
+            Err(HostError::Stuck { pf, what })
+        }
+    }
 }

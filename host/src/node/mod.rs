@@ -13,15 +13,14 @@ use portwright_core::observed::{Pf, Problem};
 use portwright_core::profile::Profile;
 use portwright_core::{Change, Disruption, Object, Observed, PciAddress, Profiles, Step, VfRef};
 
-use self::crew::{Crew, Work};
-use crate::child::{ChildError, Claim, Command, Launcher, Refusal, Writer, claimed};
+use self::crew::{Crew, Work, claim};
+use crate::child::{ChildError, Command, Launcher, Writer, claimed};
 use crate::deadline::Deadline;
 use crate::inventory::{Beside, Observer};
 use crate::journal::{Journal, JournalError};
 use crate::lock::WriterLock;
 use crate::root::Root;
 use crate::run::{self, Checked, Done, HostError, Look};
-use crate::stuck;
 
 /// How long a write may take where the profile does not say.
 const WRITE_WITHIN: Duration = Duration::from_secs(120);
@@ -377,25 +376,6 @@ impl Node for HostNode {
 /// Whether a step makes or removes VFs.
 fn resizes(step: &Step) -> bool {
     matches!(step.change, Change::SetNumVfs { .. } | Change::SetEswitch { .. })
-}
-
-/// The claim on a PF. A writer that does not give it up makes the PF stuck.
-fn claim(root: &Root, pf: PciAddress, within: Duration) -> Result<Claim, HostError> {
-    match Claim::take(root, pf, within) {
-        Ok(claim) => Ok(claim),
-        Err(Refusal::File(source)) => Err(HostError::Claim { pf, source }),
-        Err(Refusal::Held { pid }) => {
-            let mut what = "a writer of an earlier agent has not ended".to_owned();
-            if let Some(pid) = pid {
-                what = format!("{what}: process {pid}");
-                // The file is for other processes; this one knows by itself.
-                stuck::mark(root, pf, pid, "a write of an earlier agent".to_owned())
-                    .map(drop)
-                    .unwrap_or_default();
-            }
-            Err(HostError::Stuck { pf, what })
-        }
-    }
 }
 
 /// What a look inside a step found. That something has gone meanwhile is an error here: the step has begun.

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::look::Sight;
+use super::cluster::pace::lot;
 use super::facts::{Cause, Facts, Run};
 use super::hands::{Actor, Hands, Recalled};
 use super::mind::{Mind, Thought, not_granted};
@@ -188,7 +189,9 @@ impl<N: Hands> Round<N> {
 
     /// A lane's steps have ended.
     pub fn ended(&mut self, (lane, reports): (Lane, Vec<StepReport>)) {
-        self.mind.learn(lane, &reports, jitter());
+        // Spreads what many nodes try again.
+        let jitter = u32::try_from(lot(u64::from(u32::MAX))).unwrap_or_default();
+        self.mind.learn(lane, &reports, jitter);
         let failed = reports.iter().filter(|report| matches!(report.outcome, Outcome::Failed { .. })).count();
         tracing::info!(%lane, steps = reports.len(), failed, "the run has ended");
         let state = &mut self.state;
@@ -284,11 +287,4 @@ async fn over(wait: Option<Duration>) {
         Some(wait) => drop(tokio::time::timeout(wait, std::future::pending::<()>()).await),
         None => std::future::pending().await,
     }
-}
-
-/// Some number: spreads what many nodes try again.
-fn jitter() -> u32 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let hash = RandomState::new().build_hasher().finish();
-    u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
 }
