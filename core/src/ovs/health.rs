@@ -244,6 +244,9 @@ mod tests {
         assert_eq!(after(&late, TEN), MirrorHealth::Works, "copies are counted a moment later");
         let quiet = [look(7, 100), look(7, 100), look(7, 105), look(7, 108)];
         assert_eq!(after(&quiet, TEN), MirrorHealth::Works);
+        let lacp = [look(7, 0), look(7, 45), look(7, 90)];
+        assert_eq!(after(&lacp, Duration::from_secs(30)), MirrorHealth::Works, "LACP and spanning tree only");
+        assert_eq!(after(&lacp, TEN), MirrorHealth::DoesNotCopy, "as many in a third of the time");
         let again = [look(7, 0), look(7, 100), look(7, 200), look(60, 250)];
         assert_eq!(after(&again, TEN), MirrorHealth::Works);
         let restarted = [look(7, 900), look(0, 5), look(0, 9)];
