@@ -76,6 +76,8 @@ struct Wanted {
     boot: String,
     long: bool,
     only: Vec<String>,
+    /// Where to begin, for a machine that goes on where another one ended.
+    from: String,
 }
 
 impl Wanted {
@@ -85,11 +87,16 @@ impl Wanted {
             match word.strip_prefix("portwright.").map(|word| word.split_once('=').unwrap_or((word, ""))) {
                 Some(("boot", name)) => wanted.boot = name.to_owned(),
                 Some(("long", _)) => wanted.long = true,
+                Some(("from", name)) => wanted.from = name.to_owned(),
                 Some(("only", names)) => wanted.only = names.split(',').map(str::to_owned).collect(),
                 _ => {}
             }
         }
         wanted
+    }
+
+    fn begins(&self, scenario: &Scenario) -> bool {
+        self.from.is_empty() || self.from == scenario.name
     }
 
     fn takes(&self, scenario: &Scenario) -> bool {
@@ -105,7 +112,8 @@ fn run() -> Result<()> {
     results.send(&json!({"event": "hello", "seconds": uptime()?}))?;
     if wanted.boot != "probe" {
         let mut lab = Lab::new(results)?;
-        for scenario in scenarios::all().filter(|scenario| wanted.takes(scenario)) {
+        let mine = scenarios::all().filter(|scenario| wanted.takes(scenario));
+        for scenario in mine.skip_while(|scenario| !wanted.begins(scenario)) {
             run_one(&mut lab, &scenario)?;
         }
         results = lab.into_results();
@@ -158,7 +166,8 @@ impl Watchdog {
             );
             let event = json!({"event": "failed", "test": name, "text": text, "seconds": limit.as_secs()});
             results.send(&event).ok();
-            sys::write("/proc/sysrq-trigger", "o").ok();
+            // Not an orderly power-off: that waits for what hangs. A reset ends the machine, which never starts again.
+            sys::write("/proc/sysrq-trigger", "b").ok();
         });
         Self { _over: sender }
     }
@@ -229,5 +238,10 @@ mod tests {
         assert!(!wanted.takes(&scenario("xcx", "iommu", false)));
         assert!(!wanted.takes(&scenario("xbx", "plain", false)));
         assert!(!wanted.takes(&scenario("xbx", "iommu", true)));
+        assert!(wanted.begins(&scenario("any", "iommu", false)));
+        let wanted = Wanted::parse("portwright.from=a");
+        assert!(
+            wanted.begins(&scenario("a", "iommu", false)) && !wanted.begins(&scenario("ab", "iommu", false))
+        );
     }
 }

@@ -8,6 +8,7 @@ use super::kernel::Kernel;
 use crate::sys;
 use anyhow::{Context as _, Result};
 use std::io::{BufRead as _, BufReader};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -15,6 +16,15 @@ use std::time::Duration;
 
 /// A machine that has not said anything by then will not; booting takes a few seconds.
 const FIRST_WORD: Duration = Duration::from_secs(90);
+
+/// How often a silent machine's console is read.
+const GLANCE: Duration = Duration::from_secs(20);
+/// A machine whose kernel says that its timers stopped may have been stopped as a whole and go on; after so long it does
+/// not.
+const LOST: Duration = Duration::from_secs(60);
+/// What the kernel says when a processor gets no timer interrupts (`rcu_check_gp_kthread_expired_fqs_timer` in
+/// kernel/rcu/tree_stall.h).
+const TIMERS_STOPPED: &str = "kthread timer wakeup didn't happen";
 
 /// How the processor is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +74,11 @@ pub(super) enum End {
     PoweredOff,
     /// It was stopped at its limit.
     TimedOut(Duration),
+    /// It was stopped since its kernel gets no timer interrupts any more: emulation lost one, and nothing in the guest can
+    /// help that.
+    TimersStopped,
+    /// It was stopped because the reader of its results wanted no more.
+    Enough,
     /// QEMU itself failed, with its last words.
     QemuFailed(String),
 }
@@ -113,29 +128,43 @@ impl Machine<'_> {
         Ok(command)
     }
 
-    /// Boots, hands each line of results to `line`, returns when the machine is off or its limit has passed.
-    pub(super) fn run(&self, mut line: impl FnMut(&str)) -> Result<End> {
+    /// Whether the kernel of this machine has said on its console that its timers stopped.
+    pub(super) fn timers_stopped(&self) -> bool {
+        sys::read_bytes(&self.log).is_ok_and(|text| String::from_utf8_lossy(&text).contains(TIMERS_STOPPED))
+    }
+
+    /// Boots, hands each line of results to `line`, returns when the machine is off, its limit has passed or `line` wants
+    /// no more.
+    pub(super) fn run(&self, mut line: impl FnMut(&str) -> ControlFlow<()>) -> Result<End> {
         sys::write(&self.log, &[])?;
         let mut command = self.command()?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {}", sys::shown(&command)))?;
         let lines = listen(&mut child)?;
         let started = sys::now();
+        let mut heard = started;
         let mut limit = self.limit.min(FIRST_WORD);
         let end = loop {
             let left = limit.saturating_sub(started.elapsed());
-            match lines.recv_timeout(left) {
+            match lines.recv_timeout(left.min(GLANCE)) {
                 Ok(text) => {
+                    heard = sys::now();
                     limit = self.limit;
-                    line(&text);
+                    if line(&text).is_break() {
+                        break Some(End::Enough);
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => break None,
-                Err(RecvTimeoutError::Timeout) => {
-                    child.kill().context("cannot stop QEMU at its time limit")?;
-                    break Some(End::TimedOut(limit));
+                Err(RecvTimeoutError::Timeout) if heard.elapsed() >= LOST && self.timers_stopped() => {
+                    break Some(End::TimersStopped);
                 }
+                Err(RecvTimeoutError::Timeout) if left > GLANCE => {}
+                Err(RecvTimeoutError::Timeout) => break Some(End::TimedOut(limit)),
             }
         };
+        if end.is_some() {
+            child.kill().context("cannot stop QEMU")?;
+        }
         let output = child.wait_with_output().context("cannot wait for QEMU")?;
         Ok(end.unwrap_or_else(|| {
             if output.status.success() {
@@ -178,6 +207,9 @@ pub(super) fn accelerator(kernel: &Kernel, initramfs: &Path, probe: &Boot) -> Re
         limit: Duration::from_secs(20),
     };
     let mut reached = false;
-    let end = machine.run(|line| reached |= line.contains("\"hello\""))?;
+    let end = machine.run(|line| {
+        reached |= line.contains("\"hello\"");
+        ControlFlow::Continue(())
+    })?;
     Ok(if reached && end == End::PoweredOff { Accelerator::Kvm } else { Accelerator::Tcg })
 }
