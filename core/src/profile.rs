@@ -76,6 +76,10 @@ pub struct Profile {
     /// the fact the PF is set up first.
     #[serde(default)]
     pub makes_vfs_down: Option<Sourced<bool>>,
+    /// Whether VFs keep their traffic while the PF's MTU is changed. Some drivers reset the whole port (igb, ixgbe), so
+    /// without the fact a change of the MTU waits for the users of its VFs.
+    #[serde(default)]
+    pub mtu_keeps_vfs: Option<Sourced<bool>>,
     /// Whether the driver takes VF rates only while the PF has carrier.
     #[serde(default)]
     pub rate_needs_carrier: Option<Sourced<bool>>,

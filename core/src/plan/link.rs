@@ -1,4 +1,5 @@
-//! The PF's own link: up, and its MTU. The MTU is raised first and lowered last, so that no VF ever has a larger one.
+//! The PF's own link: up, and its MTU. The MTU is raised first and lowered last, so that no VF ever has a larger one. Some
+//! drivers reset the port for either, which cuts its VFs off for seconds: that waits for their users.
 
 use super::Findings;
 use super::gate::{Request, gate};
@@ -15,6 +16,21 @@ pub(super) struct Link {
     pub(super) mtu: Option<u32>,
     /// Whether it is up. Some VF drivers must not probe before that.
     pub(super) up: bool,
+}
+
+/// What a change that is let through costs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leave {
+    /// What it disrupts.
+    pub(super) disruption: Disruption,
+    /// Whether it takes VFs from their users by force.
+    pub(super) force: bool,
+}
+
+impl Default for Leave {
+    fn default() -> Self {
+        Self { disruption: Disruption::None, force: false }
+    }
 }
 
 impl PfPlanner<'_> {
@@ -35,9 +51,8 @@ impl PfPlanner<'_> {
         }
     }
 
-    /// Plans raising the MTU; a lowering is given back, because it comes last; beside it
-    /// stands whether it takes larger frames from VFs by force.
-    pub(super) fn plan_mtu(&self, own: &mut Findings) -> Option<(Change, bool)> {
+    /// Plans raising the MTU; a lowering is given back, because it comes last; beside it stands what it disrupts.
+    pub(super) fn plan_mtu(&self, own: &mut Findings) -> Option<(Change, Leave)> {
         let object = Object::Pci(self.pf.address);
         let Some(netdev) = self.pf.netdev() else {
             if self.entry.mtu.is_some() && self.pf.name.is_none() {
@@ -54,28 +69,41 @@ impl PfPlanner<'_> {
         };
         // A group's MTU raises the PF's but never lowers it.
         let target = if self.entry.mtu.is_some() { wish } else { wish.max(current) };
-        if target > current {
-            own.step(object, Change::SetPfMtu { from: current, to: target }, Disruption::None, false);
-        } else if target < current {
-            let larger = |vf: &&Vf| {
-                vf.netdevs.first().is_none_or(|netdev| netdev.mtu.known().is_none_or(|mtu| *mtu > target))
-            };
-            let users =
-                self.users().into_iter().filter(|(vf, _)| self.pf.vf(vf.index).as_ref().is_some_and(larger));
-            let request = Request {
-                object,
-                what: "lowering the port's MTU",
-                consequence: "drop its larger frames",
-                alternative: Some(format!("keep mtu at {current}")),
-                disruption: Disruption::None,
-                users: users.collect(),
-            };
-            match gate(self.permit(), request, &mut own.notes) {
-                Ok(force) => return Some((Change::SetPfMtu { from: current, to: target }, force)),
-                Err(refusal) => own.refused(refusal),
+        if target == current {
+            return None;
+        }
+        let change = Change::SetPfMtu { from: current, to: target };
+        let leave = self.leave_for_mtu(current, target, own)?;
+        if target < current {
+            return Some((change, leave));
+        }
+        own.step(object, change, leave.disruption, leave.force);
+        None
+    }
+
+    /// Whether the MTU may be changed, and what that disrupts. What is in the way goes to the findings.
+    fn leave_for_mtu(&self, current: u32, target: u32, own: &mut Findings) -> Option<Leave> {
+        let keeps = self.profile.and_then(|profile| profile.mtu_keeps_vfs.as_ref());
+        let resets = !keeps.is_some_and(|keeps| keeps.value) && !self.pf.vfs.is_empty();
+        let larger = |vf: &Vf| {
+            vf.netdevs.first().is_none_or(|netdev| netdev.mtu.known().is_none_or(|mtu| *mtu > target))
+        };
+        let affected = |vf: &Vf| resets || (target < current && larger(vf));
+        let users = self.users().into_iter();
+        let users = users.filter(|(vf, _)| self.pf.vf(vf.index).is_some_and(affected)).collect();
+        let what = if target > current { "raising the port's MTU" } else { "lowering the port's MTU" };
+        let consequence = if resets { "cut it off while the port resets" } else { "drop its larger frames" };
+        let disruption = if resets { Disruption::Pf } else { Disruption::None };
+        let alternative = Some(format!("keep mtu at {current}"));
+        let object = Object::Pci(self.pf.address);
+        let request = Request { object, what, consequence, alternative, disruption, users };
+        match gate(self.permit(), request, &mut own.notes) {
+            Ok(force) => Some(Leave { disruption, force }),
+            Err(refusal) => {
+                own.refused(refusal);
+                None
             }
         }
-        None
     }
 
     pub(super) fn link_afterwards(&self, findings: &Findings, lowering: Option<&Change>) -> Link {

@@ -4,7 +4,7 @@
 //! probed once, with its MAC in place; e-switch where its driver allows it.
 
 use super::gate::Permit;
-use super::link::Link;
+use super::link::{Leave, Link};
 use super::preflight::for_user_space;
 use super::remake::Remake;
 use super::{Context, Findings, on_management_path};
@@ -15,7 +15,7 @@ use crate::id::{Object, VfRef};
 use crate::observed::{Pf, Vf};
 use crate::profile::{Configure, EswitchOrder, Profile};
 use crate::range::IndexSet;
-use crate::step::{Change, Disruption, Step};
+use crate::step::{Change, Step};
 use crate::usage::{Use, uses};
 
 /// What one PF is planned with.
@@ -69,7 +69,7 @@ impl PfPlanner<'_> {
     fn plan(&self, findings: &mut Findings) {
         let mut own = Findings::default();
         self.plan_up(&mut own);
-        let (lowering, by_force) = self.plan_mtu(&mut own).unzip();
+        let (lowering, leave) = self.plan_mtu(&mut own).unzip();
         let target = self.target(&mut own);
         let eswitch = self.eswitch_change(&mut own);
         let current = self.pf.num_vfs();
@@ -119,9 +119,9 @@ impl PfPlanner<'_> {
         // While the VFs have to stay as they are, one of them may still need the larger frames.
         let lowering = lowering.filter(|_| !stop || current == 0);
         if let (false, Some(change)) = (protected, lowering) {
-            let force = by_force.unwrap_or(false);
+            let Leave { disruption, force } = leave.unwrap_or_default();
             findings.notes.append(&mut own.notes);
-            findings.step(Object::Pci(self.pf.address), change, Disruption::None, force);
+            findings.step(Object::Pci(self.pf.address), change, disruption, force);
         }
         findings.blocked.append(&mut ahead.blocked);
         findings.held.append(&mut ahead.held);

@@ -58,6 +58,10 @@ fn touched_vfs(kernel: &Kernel, step: &Step) -> Vec<VfRef> {
         (Change::SetNumVfs { .. } | Change::SetEswitch { .. }, Object::Pci(pf)) => {
             kernel.vfs().filter(|vf| vf.pf == *pf).collect()
         }
+        (Change::SetPfMtu { .. }, Object::Pci(pf)) => {
+            let resets = kernel.pf(*pf).is_some_and(|pf| !pf.family.traits().mtu_keeps_vfs);
+            kernel.vfs().filter(|vf| resets && vf.pf == *pf).collect()
+        }
         (_, Object::Vf(vf)) => vec![*vf],
         (_, Object::Pci(_) | Object::Node | Object::Policy(..) | Object::Named(_)) => Vec::new(),
     }

@@ -53,6 +53,8 @@ pub struct Traits {
     pub probe_needs_pf_up: bool,
     /// Whether rates are refused without carrier.
     pub rate_needs_carrier: bool,
+    /// Whether VFs keep their traffic while the PF's MTU is changed; else the port is reset under them.
+    pub mtu_keeps_vfs: bool,
     /// Whether a VF MTU above the PF's is refused (else it is taken and frames drop).
     pub checks_vf_mtu: bool,
     /// VF attributes that are refused.
@@ -87,6 +89,7 @@ impl Family {
             mac_at_once: false,
             probe_needs_pf_up: false,
             rate_needs_carrier: false,
+            mtu_keeps_vfs: false,
             checks_vf_mtu: true,
             refuses: &[],
             refuses_in_switchdev: &[],
@@ -107,6 +110,7 @@ impl Family {
                 vf_driver: "iavf",
                 ids: (PciId(0x8086), PciId(0x159b), PciId(0x1889)),
                 eswitch: EswitchRule::WithoutVfs,
+                mtu_keeps_vfs: true,
                 mac_at_once: true,
                 refuses_in_switchdev: &[VfAttribute::Trust],
                 ..plain
@@ -116,6 +120,7 @@ impl Family {
                 vf_driver: "mlx5_core",
                 ids: (PciId(0x15b3), PciId(0x1017), PciId(0x1018)),
                 eswitch: EswitchRule::VfsUnbound,
+                mtu_keeps_vfs: true,
                 refuses_in_switchdev: &[VfAttribute::Vlan, VfAttribute::VlanDot1ad],
                 ..plain
             },

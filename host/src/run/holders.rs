@@ -54,7 +54,9 @@ pub(crate) fn check_management(before: &ManagementPath, now: &ManagementPath, st
 fn touched(observed: &Observed, step: &Step) -> Vec<VfRef> {
     match (&step.object, &step.change) {
         (Object::Vf(vf), _) => vec![*vf],
-        (Object::Pci(pf), Change::SetNumVfs { .. } | Change::SetEswitch { .. }) => {
+        // A change of the MTU disrupts only where the driver resets the port for it.
+        (Object::Pci(_), Change::SetPfMtu { .. }) if step.disruption == Disruption::None => Vec::new(),
+        (Object::Pci(pf), Change::SetNumVfs { .. } | Change::SetEswitch { .. } | Change::SetPfMtu { .. }) => {
             let vfs = observed.pf(*pf).map(|pf| pf.vfs.as_slice()).unwrap_or_default();
             vfs.iter().map(|vf| VfRef { pf: *pf, index: vf.index }).collect()
         }

@@ -10,6 +10,7 @@ pub(super) fn table() -> Vec<Scenario> {
         iommu("refuse-resize-while-in-namespace", in_namespace),
         iommu("refuse-resize-while-vfio-group-open", group_open),
         iommu("refuse-resize-while-vfio-device-open", device_open),
+        iommu("refuse-mtu-while-in-namespace", mtu_in_namespace),
         iommu("refuse-too-many-vfs", too_many),
         iommu("refuse-missing-pf", missing_pf),
         iommu("refuse-pf-without-driver", no_driver),
@@ -50,6 +51,17 @@ fn device_open(lab: &mut Lab) -> Result<()> {
 /// A resize from 7 to 3 VFs is refused with these words, nothing is written, and it is done once the VF is free.
 fn refused(lab: &mut Lab, pf: &str, document: &str, words: &[&str]) -> Result<()> {
     let probe = Probe::on(STORE)?;
+    in_use(document, words, &probe)?;
+    ensure!(guest::vfs(pf).len() == 7, "VFs are gone");
+    lab.release()?;
+    cli::converge(document)?;
+    ensure!(guest::vfs(pf).len() == 3, "{:?}", guest::vfs(pf));
+    ensure!(!probe.calls()?.is_empty(), "the probe sees no writes, so it proves nothing");
+    Ok(())
+}
+
+/// Plan and apply say with these words that a VF is in use, and do not do what the probe would see.
+fn in_use(document: &str, words: &[&str], probe: &Probe) -> Result<()> {
     let plan = cli::plan(document)?;
     let obstacle = plan.blocked_by("VfInUse")?;
     let message = cli::field(obstacle, "message");
@@ -60,12 +72,24 @@ fn refused(lab: &mut Lab, pf: &str, document: &str, words: &[&str]) -> Result<()
     let output = cli::apply(document)?;
     ensure!(output.code == Some(1), "apply should not have converged:\n{output}");
     let calls = probe.calls()?;
-    ensure!(calls.is_empty(), "sriov_numvfs was written:\n{}\n{output}", calls.join("\n"));
-    ensure!(guest::vfs(pf).len() == 7, "VFs are gone:\n{output}");
+    ensure!(calls.is_empty(), "it was done all the same:\n{}\n{output}", calls.join("\n"));
+    Ok(())
+}
+
+/// igb resets the whole port when its MTU changes, and a VF in a pod loses its link for seconds.
+fn mtu_in_namespace(lab: &mut Lab) -> Result<()> {
+    let pf = lab.card(0)?;
+    let wish = |mtu| policy::document(&[policy::nic(&pf, &format!("{}\nmtu: {mtu}", policy::plain(2)))]);
+    cli::converge(&wish(1500))?;
+    let netdev = guest::netdev(&guest::vf(&pf, 1)?).context("VF 1 has no netdev")?;
+    let pid = lab.hold_in_namespace("pod-a", &netdev)?;
+    let probe = Probe::on("igb_change_mtu")?;
+    in_use(&wish(2000), &["pod-a", &pid.to_string(), "raising the port's MTU"], &probe)?;
     lab.release()?;
-    cli::converge(document)?;
-    ensure!(guest::vfs(pf).len() == 3, "{:?}", guest::vfs(pf));
-    ensure!(!probe.calls()?.is_empty(), "the probe sees no writes, so it proves nothing");
+    drop(probe);
+    let probe = Probe::on("igb_down")?;
+    cli::converge(&wish(2000))?;
+    ensure!(!probe.calls()?.is_empty(), "the driver does not take the port down: the profile is wrong");
     Ok(())
 }
 
