@@ -163,6 +163,7 @@ impl Mind {
             };
             let resting = self.resting(&next, &thought.needs);
             thought.request = self.request(turn, &resting, &thought.needs, &evict, &limits);
+            self.tell_evictions(turn, &thought.needs, &held.held, &mut waiting);
         }
         Thought { desired: Arc::new(desired), plan: planned, next, waiting, withheld, ..thought }
     }
@@ -188,28 +189,53 @@ impl Mind {
         limits: &BTreeMap<String, (MaxUnavailable, bool)>,
     ) -> Option<Request> {
         let limit = |name: &String| limits.get(name).copied().unwrap_or_default();
-        let pods = |needs: &Needs| {
-            evict(needs).into_iter().map(|pod| PodName { namespace: pod.0, name: pod.1 }).collect()
+        let pods = |(policy, objects): (&String, &BTreeSet<Object>)| {
+            let pods = evict(&Needs::from([(policy.clone(), objects.clone())])).into_iter();
+            let pods: BTreeSet<PodName> = pods.map(|pod| PodName { namespace: pod.0, name: pod.1 }).collect();
+            (!pods.is_empty()).then(|| (policy.clone(), pods))
         };
+        let now: BTreeMap<String, BTreeSet<PodName>> = needs.iter().filter_map(pods).collect();
         let request = match self.request.take().filter(|_| !resting.is_empty()) {
             Some(mut last) => {
                 let held = |name: &String| needs.contains_key(name) && not_granted(turn, name).is_none();
                 last.policies.retain(|name, _| resting.contains(name) || held(name));
-                let kept: Needs = (needs.iter().filter(|(name, _)| last.policies.contains_key(*name)))
-                    .map(|(name, objects)| (name.clone(), objects.clone()))
-                    .collect();
-                let now: BTreeSet<PodName> = pods(&kept);
-                last.evict.retain(|pod| now.contains(pod));
+                last.cordon.retain(|name| last.policies.contains_key(name));
+                last.evict.retain(|name, _| last.policies.contains_key(name) && now.contains_key(name));
+                for (name, pods) in &mut last.evict {
+                    pods.retain(|pod| now.get(name).is_some_and(|now| now.contains(pod)));
+                }
                 last
             }
             None => Request {
                 policies: needs.keys().map(|name| (name.clone(), limit(name).0)).collect(),
-                evict: pods(needs),
-                cordon: needs.keys().any(|name| limit(name).1),
+                evict: now,
+                cordon: needs.keys().filter(|name| limit(name).1).cloned().collect(),
             },
         };
         self.request = (!request.policies.is_empty()).then_some(request);
         self.request.clone()
+    }
+
+    /// Says of what waits for evictions why these do not begin, or what holds them up.
+    fn tell_evictions(
+        &self,
+        turn: &Turn,
+        needs: &Needs,
+        held: &[Held],
+        waiting: &mut BTreeMap<Object, String>,
+    ) {
+        let evicting = match turn {
+            Turn::Granted { evicting, .. } => evicting.clone(),
+            Turn::Idle | Turn::Waiting { .. } => None,
+        };
+        let asked = self.request.iter().flat_map(|request| request.evict.keys());
+        for (policy, objects) in asked.filter_map(|policy| needs.get_key_value(policy)) {
+            let Some(why) = not_granted(turn, policy).or_else(|| evicting.clone()) else { continue };
+            let of_these = |held: &&Held| objects.iter().any(|object| object.goes_with(&held.object));
+            for held in held.iter().filter(of_these) {
+                waiting.entry(held.object.clone()).or_insert_with(|| why.clone());
+            }
+        }
     }
 
     /// Lets wait what needs a turn that is not there.
@@ -329,7 +355,7 @@ pub(super) fn not_granted(turn: &Turn, policy: &str) -> Option<String> {
         Turn::Granted { until, .. } if until.expired() => {
             Some("the place among the nodes that may be disrupted has run out".to_owned())
         }
-        Turn::Waiting { why } => Some(why.clone()),
+        Turn::Waiting { why } | Turn::Granted { missing: Some(why), .. } => Some(why.clone()),
         Turn::Granted { .. } | Turn::Idle => {
             Some("waits for a place among the nodes that may be disrupted at once".to_owned())
         }

@@ -1,5 +1,6 @@
 //! A step that does not return degrades the port that it is on, and nothing else.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex};
 
 use portwright::daemon::facts::Facts;
@@ -193,7 +194,7 @@ impl Places {
     fn grant(&self, policies: &[&str]) {
         let policies = policies.iter().map(|policy| (*policy).to_owned()).collect();
         let until = Deadline::after(WITHIN * 10);
-        self.turn.send_replace(Turn::Granted { until, policies, evicting: None });
+        self.turn.send_replace(Turn::Granted { until, policies, missing: None, evicting: None });
     }
 
     /// The policies that places are asked for.
@@ -285,8 +286,15 @@ async fn places_that_are_there_are_kept_and_nobody_is_evicted_without_one() {
     hang.set(Some(pf(0)));
     source.send_replace(wish(&documents.replace("vfs: 4", "vfs: 6").replace("vfs: 2", "vfs: 3")));
     places.until_asked(&["others", "workers"]).await;
-    let evicts =
-        |places: &Places| places.request.borrow().iter().map(|request| request.evict.len()).sum::<usize>();
+    let evicts = |places: &Places| {
+        places
+            .request
+            .borrow()
+            .iter()
+            .flat_map(|request| request.evict.values())
+            .map(BTreeSet::len)
+            .sum::<usize>()
+    };
     assert_eq!(evicts(&places), 1);
     places.grant(&["others", "workers"]);
     let on_first = |facts: &Facts| facts.acting.contains(&Object::Pci(pf(0)));

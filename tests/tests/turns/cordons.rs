@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::rig::{LEASES, Node, annotation, node_path, place};
 
 fn cordoning() -> Request {
-    Request { cordon: true, ..place(1) }
+    Request { cordon: ["workers".to_owned()].into(), ..place(1) }
 }
 
 fn takes_no_pods(node: &Value) -> bool {

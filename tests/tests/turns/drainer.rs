@@ -42,7 +42,7 @@ fn untouched(server: &ApiServer) {
 async fn the_drainer_is_asked_grants_and_is_told_the_end() {
     let server = ApiServer::start().await;
     let mut node = drained(&server).await;
-    node.ask(Request { cordon: true, ..evicting(&["web/a-0"]) });
+    node.ask(Request { cordon: ["workers".to_owned()].into(), ..evicting(&["web/a-0"]) });
     let disruption = asked(&server, |_| true).await;
     assert_eq!(disruption.pods.iter().collect::<Vec<_>>(), ["web/a-0"]);
     assert_eq!(disruption.policies.iter().collect::<Vec<_>>(), ["workers"]);

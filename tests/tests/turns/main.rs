@@ -18,4 +18,5 @@ mod drainer;
 mod evictions;
 mod fifty;
 mod places;
+mod policies;
 mod rig;

@@ -300,8 +300,11 @@ async fn nodes_that_need_places_of_several_policies_do_not_wait_for_one_another(
     let turns = [&mut x, &mut y].map(|node| {
         let gauge = gauge.clone();
         async move {
-            node.turn(|turn| matches!(turn, Turn::Waiting { .. })).await;
-            node.granted().await;
+            // y keeps what it has of a; x may not go on with b while it waits for a.
+            let waits =
+                |turn: &Turn| matches!(turn, Turn::Waiting { .. } | Turn::Granted { missing: Some(_), .. });
+            node.turn(waits).await;
+            node.turn(|turn| matches!(turn, Turn::Granted { missing: None, .. })).await;
             let counted = gauge.enter(&node.name);
             tokio::time::sleep(Duration::from_millis(50)).await;
             drop(counted);

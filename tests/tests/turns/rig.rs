@@ -136,7 +136,8 @@ pub fn evicting(pods: &[&str]) -> Request {
         let (namespace, name) = text.split_once('/').unwrap();
         PodName { namespace: namespace.to_owned(), name: name.to_owned() }
     };
-    Request { evict: pods.iter().map(pod).collect::<BTreeSet<_>>(), ..place(1) }
+    let pods: BTreeSet<PodName> = pods.iter().map(pod).collect();
+    Request { evict: BTreeMap::from([("workers".to_owned(), pods)]), ..place(1) }
 }
 
 /// Counts who is disrupted now, and how many were at most.

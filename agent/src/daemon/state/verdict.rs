@@ -61,11 +61,11 @@ impl Verdict {
 pub(super) fn judge(scene: &Scene<'_>, mode: Mode, mine: &dyn Fn(&Object) -> bool) -> Verdict {
     let plan = &scene.facts.plan;
     let blocked: Vec<&Blocked> = plan.blocked.iter().filter(|blocked| mine(&blocked.object)).collect();
+    let waits = scene.facts.waiting.iter().find(|(object, _)| mine(object)).map(|(_, why)| why.as_str());
     if !blocked.is_empty() {
-        return of_blocked(scene, &blocked);
+        return of_blocked(scene, &blocked, waits);
     }
     let due = plan.steps.iter().filter(|step| mine(&step.object)).count();
-    let waits = scene.facts.waiting.iter().find(|(object, _)| mine(object)).map(|(_, why)| why.as_str());
     if mode == Mode::Plan && due > 0 {
         return Verdict::no(Word::PlanOnly, format!("{} due; the policy says `mode: Plan`", steps(due)));
     }
@@ -111,10 +111,13 @@ pub(super) fn failure(scene: &Scene<'_>, mine: &dyn Fn(&Object) -> bool) -> Opti
 }
 
 /// What needs somebody's hand comes first; users of VFs go away by themselves.
-fn of_blocked(scene: &Scene<'_>, blocked: &[&Blocked]) -> Verdict {
+fn of_blocked(scene: &Scene<'_>, blocked: &[&Blocked], waits: Option<&str>) -> Verdict {
     let (in_use, others): (Vec<&Blocked>, Vec<&Blocked>) =
         blocked.iter().partition(|blocked| blocked.reason == Reason::VfInUse);
-    let Some(first) = others.first() else { return Verdict::no(Reason::VfInUse, users(scene, &in_use)) };
+    let Some(first) = others.first() else {
+        let and = waits.map(|why| format!("; {why}")).unwrap_or_default();
+        return Verdict::no(Reason::VfInUse, format!("{}{and}", users(scene, &in_use)));
+    };
     let more = match blocked.len() {
         0 | 1 => String::new(),
         count => format!(" (and {} more in the way)", count - 1),

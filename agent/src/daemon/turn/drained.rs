@@ -17,7 +17,7 @@ impl Serving<'_> {
         due: &mut Due,
     ) -> Result<Answer, TurnError> {
         self.stop_seeking();
-        self.evictions = None;
+        (self.evictions, self.missing) = (None, None);
         self.streams.pods = None;
         let policies: Vec<String> = self.places.keys().cloned().collect();
         for policy in policies {

@@ -57,10 +57,10 @@ impl fmt::Display for PodName {
 pub struct Request {
     /// The policies whose steps would disrupt, with their limits. A place is needed for each.
     pub policies: BTreeMap<String, MaxUnavailable>,
-    /// Pods to evict, and no others.
-    pub evict: BTreeSet<PodName>,
-    /// Whether the node takes no new pods meanwhile.
-    pub cordon: bool,
+    /// Pods to evict, and no others: those of a policy when it has its place.
+    pub evict: BTreeMap<String, BTreeSet<PodName>>,
+    /// The policies that let the node take no new pods while they have their place.
+    pub cordon: BTreeSet<String>,
 }
 
 /// The answer.
@@ -79,8 +79,10 @@ pub enum Turn {
     Granted {
         /// No step begins later than this.
         until: Deadline,
-        /// For these policies, and for no others that may have been asked for since.
+        /// For these policies, and for no others that were asked for.
         policies: BTreeSet<String>,
+        /// What the others wait for.
+        missing: Option<String>,
         /// What is still waited for (`2 pods are being evicted; web/a-0 is protected by a budget`).
         evicting: Option<String>,
     },

@@ -101,7 +101,7 @@ impl NodeView {
     /// How far the drainer is with what is wanted. A request that covers it stands; one that does not is asked anew, so that
     /// nothing is granted that the drainer has not seen.
     pub(super) fn handshake(&self, wanted: &Request) -> Handshake {
-        let pods: BTreeSet<String> = wanted.evict.iter().map(ToString::to_string).collect();
+        let pods: BTreeSet<String> = wanted.evict.values().flatten().map(ToString::to_string).collect();
         let policies: BTreeSet<String> = wanted.policies.keys().cloned().collect();
         if let Some(Ok(asked)) = &self.requested
             && pods.is_subset(&asked.pods)
@@ -150,8 +150,8 @@ mod tests {
         let pod = |name: &&str| PodName { namespace: "web".to_owned(), name: (*name).to_owned() };
         Request {
             policies: policies.iter().map(|name| ((*name).to_owned(), MaxUnavailable::Nodes(1))).collect(),
-            evict: pods.iter().map(pod).collect(),
-            cordon: false,
+            evict: BTreeMap::from([("p".to_owned(), pods.iter().map(pod).collect())]),
+            ..Request::default()
         }
     }
 

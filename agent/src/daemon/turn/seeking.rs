@@ -1,9 +1,13 @@
-//! The search for a place in one policy's pool, and what follows when all places are had: cordon, evictions.
+//! The search for a place in one policy's pool, and what follows when places are had: cordon, evictions. A policy whose place
+//! others have holds up those that come after it in the order, and none before it.
+
+use std::collections::BTreeSet;
 
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use tokio::time::Instant;
 
+use super::PodName;
 use super::calls::{Held, POOL_LABEL, is_listed};
 use super::error::TurnError;
 use super::evict::{Evictions, Next, Pace};
@@ -22,6 +26,8 @@ pub(super) struct Seeking {
     policy: String,
     pool: Pool,
     synced: bool,
+    /// Others have all places.
+    full: bool,
     /// When a place that is free may be tried: not all that wait try at once.
     try_at: Option<Instant>,
     /// When a pool that is not followed is listed again.
@@ -63,25 +69,31 @@ impl Serving<'_> {
             due.at(Instant::now());
             return Ok(Err("the request to the drainer is being taken back".to_owned()));
         }
-        if let Err(why) = self.all_places(due).await? {
-            return Ok(Err(why));
-        }
+        let missing = self.all_places(due).await?.err();
+        let placed = self.placed();
+        // A place that may be had in a moment is waited for: one disruption is better than two.
+        let waits = placed.is_empty() || !(self.is_granted() || self.is_full());
+        self.missing = match missing {
+            Some(why) if waits => return Ok(Err(why)),
+            missing => missing,
+        };
         let basis = if self.wanted.policies.is_empty() {
             self.confirm(due).await?;
             Basis::Node
         } else {
             Basis::Places
         };
-        let patch =
-            if self.wanted.cordon { view.cordon(self.wanted.policies.keys()) } else { view.uncordon() };
+        let cordon = !self.wanted.cordon.is_disjoint(&placed);
+        let patch = match (cordon, &self.missing) {
+            (true, _) => view.cordon(placed.iter()),
+            // What a crash has left may be for a place that is still sought.
+            (false, Some(_)) => None,
+            (false, None) => view.uncordon(),
+        };
         if let Some(patch) = patch {
             let node = self.calls.patch_node(&patch).await?;
             self.see_node(NodeView::read(&node));
-            tracing::info!(
-                node = self.calls.node,
-                cordon = self.wanted.cordon,
-                "the node's cordon has changed"
-            );
+            tracing::info!(node = self.calls.node, cordon, "the node's cordon has changed");
         }
         self.evict(due).await;
         Ok(Ok(basis))
@@ -121,6 +133,11 @@ impl Serving<'_> {
         Ok(Ok(()))
     }
 
+    /// Whether others have all places of the policy whose place is sought.
+    fn is_full(&self) -> bool {
+        self.seeking.as_ref().is_some_and(|seeking| seeking.full)
+    }
+
     pub(super) fn stop_seeking(&mut self) {
         self.seeking = None;
         self.streams.leases = None;
@@ -141,6 +158,7 @@ impl Serving<'_> {
                 policy,
                 pool,
                 synced: false,
+                full: false,
                 try_at: None,
                 list_at: Some(now),
                 look_at: None,
@@ -163,7 +181,9 @@ impl Serving<'_> {
         self.look_at_strangers(policy, due).await?;
         self.tidy_pool(policy, places).await?;
         let Some(seeking) = &mut self.seeking else { return Ok(Err(String::new())) };
-        let act = match seeking.pool.choose(&self.calls.node, places, now) {
+        let choice = seeking.pool.choose(&self.calls.node, places, now);
+        seeking.full = matches!(choice, Choice::Wait(_));
+        let act = match choice {
             Choice::Again(slot, seen) => {
                 seeking.try_at = Some(now);
                 Act::Take(slot, Some(seen.clone()))
@@ -279,9 +299,17 @@ impl Serving<'_> {
         }
     }
 
+    /// The pods of the policies whose places are there.
+    pub(super) fn evictees(&self) -> BTreeSet<PodName> {
+        let placed = self.placed();
+        let pods = self.wanted.evict.iter().filter(|(policy, _)| placed.contains(*policy));
+        pods.flat_map(|(_, pods)| pods).cloned().collect()
+    }
+
     /// Evicts one pod that is due, if any.
     async fn evict(&mut self, due: &mut Due) {
-        if self.wanted.evict.is_empty() {
+        let wanted = self.evictees();
+        if wanted.is_empty() {
             self.evictions = None;
             self.streams.pods = None;
             return;
@@ -292,7 +320,7 @@ impl Serving<'_> {
         if self.streams.pods.is_none() {
             self.streams.pods = Some(streams::pods(self.calls));
         }
-        match evictions.next(&self.wanted.evict, Instant::now()) {
+        match evictions.next(&wanted, Instant::now()) {
             Next::Evict(pod, uid) => {
                 let outcome = self.calls.evict(&pod, &uid).await;
                 match &outcome {

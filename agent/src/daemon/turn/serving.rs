@@ -72,6 +72,8 @@ pub(super) struct Serving<'a> {
     granted: Option<Basis>,
     /// The policies that it is for.
     granted_for: BTreeSet<String>,
+    /// What the other policies wait for.
+    pub(super) missing: Option<String>,
     /// The end of the grant as it was told last, and what it was made from: the same end is told as the same.
     told: Option<(Instant, Deadline)>,
     /// What has gone wrong last, and when it is tried again.
@@ -95,6 +97,7 @@ impl<'a> Serving<'a> {
             confirmed: None,
             granted: None,
             granted_for: BTreeSet::new(),
+            missing: None,
             told: None,
             trouble: None,
             retry: None,
@@ -285,7 +288,10 @@ impl<'a> Serving<'a> {
         Ok(match answer {
             Ok(basis) => {
                 self.granted = Some(basis);
-                self.granted_for = self.wanted.policies.keys().cloned().collect();
+                self.granted_for = match basis {
+                    Basis::Places => self.placed(),
+                    Basis::Node => self.wanted.policies.keys().cloned().collect(),
+                };
                 self.trouble = None;
                 self.standing(due)
             }
@@ -304,13 +310,26 @@ impl<'a> Serving<'a> {
             return Turn::Waiting { why: self.trouble.clone().unwrap_or(why) };
         };
         due.at(until);
-        let evicting = self.evictions.as_ref().and_then(|evictions| evictions.text(&self.wanted.evict));
+        let evicting = self.evictions.as_ref().and_then(|evictions| evictions.text(&self.evictees()));
         let (_, end) = self
             .told
             .filter(|(told, _)| *told == until)
             .unwrap_or_else(|| (until, Deadline::after(until.saturating_duration_since(Instant::now()))));
         self.told = Some((until, end));
-        Turn::Granted { until: end, policies: self.granted_for.clone(), evicting }
+        let (policies, missing) = (self.granted_for.clone(), self.missing.clone());
+        Turn::Granted { until: end, policies, missing, evicting }
+    }
+
+    /// The policies whose places are there.
+    pub(super) fn placed(&self) -> BTreeSet<String> {
+        let wanted = |policy: &String| self.wanted.policies.contains_key(policy);
+        let placed = self.places.iter().filter(|(policy, place)| wanted(policy) && !place.lapsing);
+        placed.map(|(policy, _)| policy.clone()).collect()
+    }
+
+    /// Whether there is a grant.
+    pub(super) fn is_granted(&self) -> bool {
+        self.granted.is_some()
     }
 
     fn wait(&self, why: &str) -> Turn {
@@ -323,7 +342,7 @@ impl<'a> Serving<'a> {
         let place = |policy| self.places.get(policy).filter(|place: &&Place| !place.lapsing);
         let confirmed = match basis {
             Basis::Places => {
-                let places = self.wanted.policies.keys().map(|policy| Some(place(policy)?.held.confirmed));
+                let places = self.granted_for.iter().map(|policy| Some(place(policy)?.held.confirmed));
                 places.collect::<Option<Vec<Instant>>>()?.into_iter().min()?
             }
             Basis::Node => self.confirmed?,
