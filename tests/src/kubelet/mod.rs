@@ -2,6 +2,7 @@
 //! measured to do: it dials back before Register is answered, deletes the sockets in `device-plugins` when it starts, finds
 //! sockets in `plugins_registry` by itself, and hangs up by closing connections.
 
+mod checkpoint;
 mod client;
 mod pods;
 pub mod raw;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use checkpoint::Noted;
 pub use client::{Client, connect};
 pub use pods::{Answer, Pod};
 

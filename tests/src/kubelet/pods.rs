@@ -18,13 +18,16 @@ use tonic::{Request, Response, Status};
 
 use super::{Kubelet, Shared};
 
-/// A pod with one container that has devices of one resource.
+/// A container of a pod with its devices of one resource. List tells of ordinary containers and of sidecars (init containers
+/// that are restarted always), not of other init containers. Several of one pod, one after the other, are one pod's.
 #[derive(Debug, Clone)]
 pub struct Pod {
     /// Namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
+    /// Container.
+    pub container: String,
     /// Resource.
     pub resource: String,
     /// Device ids.
@@ -89,18 +92,20 @@ impl PodResourcesLister for Service {
             };
             pod.devices.iter().map(one).collect()
         };
-        let pod_resources = pods
-            .iter()
-            .map(|pod| PodResources {
+        let container = |pod: &Pod| ContainerResources {
+            name: pod.container.clone(),
+            devices: devices(pod),
+            ..ContainerResources::default()
+        };
+        let same = |one: &Pod, other: &Pod| (&one.namespace, &one.name) == (&other.namespace, &other.name);
+        let of_pod = |containers: &[Pod]| {
+            containers.first().map(|pod| PodResources {
                 name: pod.name.clone(),
                 namespace: pod.namespace.clone(),
-                containers: vec![ContainerResources {
-                    name: "c".to_owned(),
-                    devices: devices(pod),
-                    ..ContainerResources::default()
-                }],
+                containers: containers.iter().map(container).collect(),
             })
-            .collect();
+        };
+        let pod_resources = pods.chunk_by(same).filter_map(of_pod).collect();
         Ok(Response::new(ListPodResourcesResponse { pod_resources }))
     }
 

@@ -279,6 +279,7 @@ async fn places_that_are_there_are_kept_and_nobody_is_evicted_without_one() {
     let pod = Pod {
         namespace: "default".to_owned(),
         name: "web-0".to_owned(),
+        container: "c".to_owned(),
         resource: "portwright.dev/other".to_owned(),
         devices: vec![id],
     };

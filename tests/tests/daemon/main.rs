@@ -23,6 +23,7 @@ mod absent;
 mod asked;
 mod away;
 mod cluster;
+mod containers;
 mod crash;
 mod drift;
 mod hang;

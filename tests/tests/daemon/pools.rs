@@ -50,6 +50,7 @@ async fn devices_are_shown_after_they_were_verified_and_taken_away_while_they_ar
     let pod = Pod {
         namespace: "default".to_owned(),
         name: "web-0".to_owned(),
+        container: "c".to_owned(),
         resource: "portwright.dev/net".to_owned(),
         devices: vec![id.clone()],
     };

@@ -20,6 +20,7 @@ fn pod(devices: &[&str]) -> Answer {
     Answer::Pods(vec![Pod {
         namespace: "default".to_owned(),
         name: "web-0".to_owned(),
+        container: "c".to_owned(),
         resource: NET.to_owned(),
         devices: devices.iter().map(|id| (*id).to_owned()).collect(),
     }])

@@ -84,7 +84,13 @@ impl World {
                 node.happen(&Event::NetdevLeaves(first, namespace));
                 let devices = vec![node.kernel.vf(first).unwrap().address.to_string()];
                 let (namespace, resource) = ("default".to_owned(), "portwright.dev/net".to_owned());
-                self.kubelet.set_pods(Answer::Pods(vec![Pod { namespace, name: pod, resource, devices }]));
+                self.kubelet.set_pods(Answer::Pods(vec![Pod {
+                    namespace,
+                    name: pod,
+                    container: "c".to_owned(),
+                    resource,
+                    devices,
+                }]));
             }
             2 => {
                 node.happen(&Event::NetdevReturns(first));

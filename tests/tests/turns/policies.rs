@@ -135,6 +135,7 @@ impl World {
             let pod = Pod {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
+                container: "c".to_owned(),
                 resource: format!("portwright.dev/{EVICTING}"),
                 devices: vec![address.to_string()],
             };
