@@ -62,12 +62,19 @@ pub struct Course {
     pub ports: BTreeSet<PciAddress>,
     /// The same for VFs, also by their representors.
     pub vfs: BTreeSet<VfRef>,
+    /// The ports and bridges that the steps are on: asked for each object of a plan, and a plan may have ten thousands.
+    wholes: BTreeSet<Object>,
 }
 
 impl Course {
+    fn new(lane: Lane, steps: Vec<Step>, ports: BTreeSet<PciAddress>, vfs: BTreeSet<VfRef>) -> Course {
+        let wholes = steps.iter().map(|step| step.object.whole()).collect();
+        Course { lane, steps, ports, vfs, wholes }
+    }
+
     /// Whether an object is on a port or bridge that the steps are on.
     pub fn covers(&self, object: &Object) -> bool {
-        self.steps.iter().any(|step| step.object.goes_with(object))
+        self.wholes.contains(&object.whole())
     }
 
     /// Whether VFs are made or removed.
@@ -84,7 +91,7 @@ impl Course {
 
     /// Steps on a port.
     fn on(port: PciAddress, steps: Vec<Step>) -> Course {
-        Course { lane: Lane::Port(port), steps, ports: BTreeSet::new(), vfs: BTreeSet::new() }
+        Course::new(Lane::Port(port), steps, BTreeSet::new(), BTreeSet::new())
     }
 
     /// Whether a port's steps and a bridge's are about the same netdev.
@@ -110,12 +117,7 @@ pub fn next(due: &[Step], under_way: &[&Course], observed: &Observed) -> Next {
     let of_node: Vec<Step> = due.iter().filter(|step| step.object == Object::Node).cloned().collect();
     let node = under_way.iter().any(|course| course.lane == Lane::Node) || !of_node.is_empty();
     if !of_node.is_empty() && !under_way.iter().any(|course| course.lane == Lane::Node) {
-        next.begin.push(Course {
-            lane: Lane::Node,
-            steps: of_node,
-            ports: BTreeSet::new(),
-            vfs: BTreeSet::new(),
-        });
+        next.begin.push(Course::new(Lane::Node, of_node, BTreeSet::new(), BTreeSet::new()));
     }
     let mut late: Vec<Course> = Vec::new();
     for (port, steps) in by_port(due) {
@@ -177,15 +179,18 @@ fn interfaces(bridge: &Bridge) -> impl Iterator<Item = &str> {
 
 /// Steps on bridges, all at once if Open vSwitch is free; those of a bridge wait together for the steps on what is plugged into it.
 fn of_switch(due: &[Step], under_way: &[&Course], late: &[Course], observed: &Observed, next: &mut Next) {
-    let due: Vec<&Step> = due.iter().filter(|step| Lane::of(&step.object) == Lane::Switch).collect();
+    let due: Vec<(Object, &Step)> = (due.iter().filter(|step| Lane::of(&step.object) == Lane::Switch))
+        .map(|step| (step.object.whole(), step))
+        .collect();
+    let mut groups: BTreeMap<&Object, Vec<&Step>> = BTreeMap::new();
+    due.iter().for_each(|(whole, step)| groups.entry(whole).or_default().push(step));
     let busy = under_way.iter().any(|course| course.lane == Lane::Switch);
     let (mut ports, mut vfs, mut steps) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-    let mut judged: Vec<(&Object, bool)> = Vec::new();
-    for step in &due {
-        let known = judged.iter().find(|(object, _)| object.goes_with(&step.object)).map(|(_, free)| *free);
+    let mut judged: BTreeMap<&Object, bool> = BTreeMap::new();
+    for (whole, step) in &due {
+        let known = judged.get(whole).copied();
         let free = known.unwrap_or_else(|| {
-            let group = due.iter().filter(|other| other.object.goes_with(&step.object));
-            let plugged = plugged(group.copied(), observed);
+            let plugged = plugged(groups.get(whole).into_iter().flatten().copied(), observed);
             let others = || under_way.iter().copied().chain(&next.begin).chain(late);
             let met = others().find(|other| other.meets(&plugged.ports, &plugged.vfs));
             let why = match met {
@@ -198,8 +203,8 @@ fn of_switch(due: &[Step], under_way: &[&Course], late: &[Course], observed: &Ob
                 ports.extend(plugged.ports);
                 vfs.extend(plugged.vfs);
             }
-            next.wait.extend(why.map(|why| (step.object.whole(), why)));
-            judged.push((&step.object, free));
+            next.wait.extend(why.map(|why| (whole.clone(), why)));
+            judged.insert(whole, free);
             free
         });
         if free {
@@ -207,7 +212,7 @@ fn of_switch(due: &[Step], under_way: &[&Course], late: &[Course], observed: &Ob
         }
     }
     if !steps.is_empty() {
-        next.begin.push(Course { lane: Lane::Switch, steps, ports, vfs });
+        next.begin.push(Course::new(Lane::Switch, steps, ports, vfs));
     }
 }
 

@@ -12,7 +12,7 @@ use super::cluster::source::Patience;
 use super::cluster::start::{Following, Telling, follow, publish};
 use super::cluster::state::Pace;
 use super::facts::Facts;
-use super::state::node_state;
+use super::state::told;
 use super::turn;
 use super::wish::Wish;
 
@@ -73,9 +73,9 @@ impl Cluster {
         let previous = Mutex::new(None);
         let content = move |facts: &Facts| {
             let mut previous = previous.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = node_state(facts, previous.as_ref(), &node);
-            *previous = Some(now.clone());
-            now
+            let told = told(facts, previous.as_ref(), &node);
+            *previous = Some(told.0.clone());
+            told
         };
         let telling = Telling {
             content: Arc::new(content),

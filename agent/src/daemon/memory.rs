@@ -97,13 +97,11 @@ impl Memory {
             Kept::default()
         };
         let parsed = kept.policies.iter().filter_map(|(name, policy)| {
-            match portwright_api::load([(name.as_str(), policy.text.as_str())]) {
-                Ok(documents) => Some((name.clone(), Arc::new(documents.into_iter().next()?))),
-                Err(_) => {
-                    tracing::error!(policy = name, "the last good policy cannot be read by this version");
-                    None
-                }
+            let document = good(name, &policy.text);
+            if document.is_none() {
+                tracing::error!(policy = name, "the last good policy cannot be read by this version");
             }
+            Some((name.clone(), Arc::new(document?)))
         });
         let documents = parsed.collect();
         Memory { file: Some(file), kept, documents }
@@ -259,6 +257,14 @@ fn read(file: &Path) -> Result<Kept, String> {
         return Err(format!("it has version {}, and this program knows {VERSION}", kept.version));
     }
     Ok(kept)
+}
+
+/// A policy that was good. The API server's are JSON, and the limits of files, which are for what people write, are not theirs.
+fn good(name: &str, text: &str) -> Option<Document> {
+    let json = serde_json::from_str(text).ok();
+    let told = json.and_then(|json| portwright_api::policy_from_json(&json).ok());
+    told.and_then(|policy| portwright_api::convert(&policy).ok())
+        .or_else(|| portwright_api::load([(name, text)]).ok()?.into_iter().next())
 }
 
 fn fact(policy: &Policy, followed: bool) -> PolicyFact {

@@ -8,7 +8,7 @@ use http::{Method, Request};
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use portwright::daemon::cluster::client::connect;
-use portwright::daemon::cluster::contribution::ANNOTATION;
+use portwright::daemon::cluster::contribution::{ANNOTATION, contributions};
 use portwright::daemon::cluster::labels::Prefix;
 use portwright::daemon::cluster::source::Patience;
 use portwright::daemon::cluster::start::{Telling, follow, publish};
@@ -133,7 +133,11 @@ async fn everything_is_as_a_real_api_server_wants_it() {
     ));
     let (contents, resources) = (said.clone(), said.clone());
     let telling = Telling {
-        content: Arc::new(move |_| contents.borrow().0.clone()),
+        content: Arc::new(move |_| {
+            let content = contents.borrow().0.clone();
+            let counted = contributions(&content.policies);
+            (content, counted)
+        }),
         resources: Some(Arc::new(move |_| resources.borrow().1.clone())),
         labels: Some("portwright-test.example".parse::<Prefix>().unwrap()),
         pace: Pace::default(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use portwright::daemon::cluster::contribution::contributions;
 use portwright::daemon::cluster::labels::Prefix;
 use portwright::daemon::cluster::pace::Growing;
 use portwright::daemon::cluster::start::{Following, Telling, follow, publish};
@@ -63,7 +64,11 @@ impl Told {
         let following = follow(&connection, patience(), &stop);
         let (content, resources) = (Arc::clone(&said), Arc::clone(&said));
         let telling = Telling {
-            content: Arc::new(move |_| content.lock().unwrap().content.clone()),
+            content: Arc::new(move |_| {
+                let content = content.lock().unwrap().content.clone();
+                let counted = contributions(&content.policies);
+                (content, counted)
+            }),
             resources: Some(Arc::new(move |_| resources.lock().unwrap().resources.clone())),
             labels: Some("nics.example.org".parse::<Prefix>().unwrap()),
             pace,

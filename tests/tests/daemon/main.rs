@@ -27,6 +27,7 @@ mod containers;
 mod crash;
 mod drift;
 mod hang;
+mod large;
 mod mirrors;
 mod pools;
 mod ready;

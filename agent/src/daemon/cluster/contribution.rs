@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use portwright_api::NodeStateContent;
-use portwright_api::state::{Condition, ConditionStatus, READY};
+use portwright_api::state::{Condition, ConditionStatus, PolicyState, READY};
 use serde::{Deserialize, Serialize};
 
 /// The annotation of a NodeState: a JSON object of [`Contribution`]s by the policy's name.
@@ -26,13 +25,13 @@ pub struct Contribution {
     pub ready: bool,
 }
 
-/// What a state says about its policies. Policies that came from files are nobody else's business.
-pub fn contributions(content: &NodeStateContent) -> BTreeMap<String, Contribution> {
+/// What is said about policies. Those that came from files are nobody else's business.
+pub fn contributions(policies: &[PolicyState]) -> BTreeMap<String, Contribution> {
     let holds = |conditions: &[Condition], kind: &str| {
         let condition = conditions.iter().find(|condition| condition.type_ == kind);
         condition.is_some_and(|condition| condition.status == ConditionStatus::True)
     };
-    let of = |policy: &portwright_api::state::PolicyState| {
+    let of = |policy: &PolicyState| {
         let contribution = Contribution {
             uid: policy.uid.clone()?,
             generation: policy.observed_generation.unwrap_or_default(),
@@ -42,7 +41,7 @@ pub fn contributions(content: &NodeStateContent) -> BTreeMap<String, Contributio
         };
         Some((policy.name.clone(), contribution))
     };
-    content.policies.iter().filter_map(of).collect()
+    policies.iter().filter_map(of).collect()
 }
 
 /// The annotation's text.

@@ -21,8 +21,8 @@ use super::pace::{Bucket, Growing, lot_of};
 use crate::daemon::facts::Facts;
 use crate::daemon::wish::Untold;
 
-/// Makes the content of a NodeState.
-pub type Content = Arc<dyn Fn(&Facts) -> NodeStateContent + Send + Sync>;
+/// Makes the content of a NodeState, and what is counted of each policy.
+pub type Content = Arc<dyn Fn(&Facts) -> (NodeStateContent, BTreeMap<String, Contribution>) + Send + Sync>;
 
 /// How fast; tests shorten it.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +158,7 @@ impl Publisher {
         if let Some(left) = GRACE.checked_sub(self.began.elapsed()).filter(|_| !facts.synced) {
             return Ok(Round::Early(left));
         }
-        let mut content = (self.content)(facts);
+        let (mut content, counted) = (self.content)(facts);
         let last = self.last.as_deref();
         if let Some(last) = last {
             content.keep_transition_times(&last.content);
@@ -166,7 +166,7 @@ impl Publisher {
         // What is said about policies that are not known is what was said before.
         let contributions = match last {
             Some(last) if !facts.synced => last.contributions.as_ref().clone(),
-            Some(_) | None => contribution::contributions(&content),
+            Some(_) | None => counted,
         };
         let same = last.is_some_and(|last| {
             last.node == node.uid

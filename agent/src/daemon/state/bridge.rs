@@ -21,7 +21,6 @@ pub(super) fn states(scene: &mut Scene<'_>) -> Vec<BridgeState> {
     let there = facts.observed.ovs.iter().flat_map(|ovs| &ovs.bridges);
     let owned = there.filter(|bridge| bridge.owner().is_some()).map(|bridge| bridge.name.as_str());
     let names: BTreeSet<&str> = wanted.chain(mirrored).chain(owned).collect();
-    let names = scene.room.fit("bridges", limit::BRIDGES, names.into_iter().collect());
     names.into_iter().map(|name| state(scene, name)).collect()
 }
 

@@ -28,6 +28,7 @@ use self::rival::Claim;
 use self::room::{Room, number};
 use self::verdict::{Verdict, judge};
 use self::word::Word;
+use super::cluster::contribution::{Contribution, contributions};
 use super::facts::Facts;
 
 /// Every limit is halved so often at most; then a NodeState is a few kilobytes whatever the node has.
@@ -37,17 +38,26 @@ pub const POLICIES_CURRENT: &str = "PoliciesCurrent";
 
 /// What is told of a node. `previous` is what was told last: conditions that are as they were keep their time.
 pub fn node_state(facts: &Facts, previous: Option<&NodeStateContent>, node: &str) -> NodeStateContent {
-    let mut content = attempt(facts, node, 0);
+    told(facts, previous, node).0
+}
+
+/// The same, and what the node adds to the count of each policy, also of those that there was no room for.
+pub fn told(
+    facts: &Facts,
+    previous: Option<&NodeStateContent>,
+    node: &str,
+) -> (NodeStateContent, BTreeMap<String, Contribution>) {
+    let (mut content, counted) = attempt(facts, node, 0);
     for halvings in 1..=MOST_HALVINGS {
         if size(&content) <= limit::BYTES {
             break;
         }
-        content = attempt(facts, node, halvings);
+        (content, _) = attempt(facts, node, halvings);
     }
     if let Some(previous) = previous {
         content.keep_transition_times(previous);
     }
-    content
+    (content, counted)
 }
 
 fn size(content: &NodeStateContent) -> usize {
@@ -84,7 +94,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn attempt(facts: &Facts, node: &str, halvings: u32) -> NodeStateContent {
+fn attempt(facts: &Facts, node: &str, halvings: u32) -> (NodeStateContent, BTreeMap<String, Contribution>) {
     let scene =
         Scene { facts, now: report::time(facts.at), claims: BTreeMap::new(), room: Room::new(halvings) };
     let scene = &mut Scene { claims: rival::claims(&scene), ..scene };
@@ -96,7 +106,17 @@ fn attempt(facts: &Facts, node: &str, halvings: u32) -> NodeStateContent {
     let of_pools = of_pools.map(|(pool, _)| (format!("pool/{}", pool.resource), pool.conditions.as_slice()));
     let ready = node_ready(scene, &pfs, &bridges, of_pools.collect());
     let conditions = vec![ready.ready(scene), current(scene).condition(scene, POLICIES_CURRENT, None)];
-    NodeStateContent {
+    let counted = contributions(&policies);
+    // Everything was judged: what is left out is what is well, as long as there is room for the rest.
+    let room = &mut scene.room;
+    let pools = pools.into_iter().map(|(pool, _)| pool).collect();
+    let policies = room.fit_by("policies", limit::POLICIES, policies, |one| is_ready(&one.conditions));
+    let pfs = room.fit_by("pfs", limit::PFS, pfs, |one| is_ready(&one.conditions));
+    let pools = room.fit_by("pools", limit::POOLS, pools, |one| is_ready(&one.conditions));
+    let bridges = room.fit_by("bridges", limit::BRIDGES, bridges, |one| {
+        is_ready(&one.conditions) && one.mirrors.iter().all(|mirror| is_ready(&mirror.conditions))
+    });
+    let content = NodeStateContent {
         node: node.to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         last_round: report::round(scene),
@@ -104,13 +124,19 @@ fn attempt(facts: &Facts, node: &str, halvings: u32) -> NodeStateContent {
         conditions,
         policies,
         pfs,
-        pools: pools.into_iter().map(|(pool, _)| pool).collect(),
+        pools,
         bridges,
         plan: report::plan(scene),
         last_run: report::run(scene),
         problems: report::problems(scene),
         omitted: std::mem::take(&mut scene.room.omitted),
-    }
+    };
+    (content, counted)
+}
+
+/// Whether `Ready` holds.
+fn is_ready(conditions: &[Condition]) -> bool {
+    conditions.iter().any(|one| one.type_ == READY && one.status == ConditionStatus::True)
 }
 
 fn summary(facts: &Facts) -> Summary {

@@ -17,9 +17,8 @@ use super::word::Word;
 /// All PFs.
 pub(super) fn states(scene: &mut Scene<'_>) -> Vec<PfState> {
     let pools = places(&scene.facts.pools);
-    let list: Vec<&Pf> = scene.facts.observed.pfs.iter().collect();
-    let list = scene.room.fit("pfs", limit::PFS, list);
-    list.into_iter().map(|pf| state(scene, pf, &pools)).collect()
+    let facts = scene.facts;
+    facts.observed.pfs.iter().map(|pf| state(scene, pf, &pools)).collect()
 }
 
 fn state(scene: &mut Scene<'_>, pf: &Pf, pools: &BTreeMap<&str, Place>) -> PfState {

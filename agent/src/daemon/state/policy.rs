@@ -1,6 +1,6 @@
 //! Policies: whether each can be used, whether another wants the same, and whether what it wants is in place.
 
-use portwright_api::state::{BridgeState, Condition, PfState, PolicyState, limit};
+use portwright_api::state::{BridgeState, Condition, PfState, PolicyState};
 use portwright_core::{Object, Reason};
 
 use super::Scene;
@@ -18,10 +18,8 @@ pub(in crate::daemon) const CONFLICTED: &str = "Conflicted";
 const NAMED: usize = 3;
 
 /// All policies.
-pub(super) fn states(scene: &mut Scene<'_>, pfs: &[PfState], bridges: &[BridgeState]) -> Vec<PolicyState> {
-    let facts = scene.facts;
-    let list = scene.room.fit("policies", limit::POLICIES, facts.policies.iter().collect());
-    list.into_iter().map(|(name, fact)| state(scene, name, fact, pfs, bridges)).collect()
+pub(super) fn states(scene: &Scene<'_>, pfs: &[PfState], bridges: &[BridgeState]) -> Vec<PolicyState> {
+    scene.facts.policies.iter().map(|(name, fact)| state(scene, name, fact, pfs, bridges)).collect()
 }
 
 fn state(

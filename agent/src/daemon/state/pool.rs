@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portwright_api::state::{PoolState, limit};
+use portwright_api::state::PoolState;
 use portwright_core::Object;
 use portwright_core::pools::spec::Rule;
 use portwright_core::pools::{Health, Pool};
@@ -14,10 +14,9 @@ use super::word::Word;
 
 /// All pools, each with whether the node is not ready while the pool is not: a pool of config.json may have no device here,
 /// because that file is the same on all nodes.
-pub(super) fn states(scene: &mut Scene<'_>) -> Vec<(PoolState, bool)> {
+pub(super) fn states(scene: &Scene<'_>) -> Vec<(PoolState, bool)> {
     let facts = scene.facts;
-    let list = scene.room.fit("pools", limit::POOLS, facts.pools.pools.iter().collect());
-    list.into_iter().map(|pool| (state(scene, pool), matters(pool))).collect()
+    facts.pools.pools.iter().map(|pool| (state(scene, pool), matters(pool))).collect()
 }
 
 fn matters(pool: &Pool) -> bool {
