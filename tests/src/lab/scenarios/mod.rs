@@ -1,6 +1,7 @@
 //! The scenarios, grouped by what they show. A new one is a function and a line in its group's table.
 
 mod calibration;
+mod clock;
 mod crash;
 mod daemon;
 mod demo;
@@ -27,6 +28,7 @@ pub(super) fn all() -> impl Iterator<Item = Scenario> {
         devlink::table(),
         timing::table(),
         ovs::table(),
+        clock::table(),
         pools::table(),
         daemon::table(),
         rig::table(),
