@@ -12,6 +12,7 @@ use portwright_core::drive::StepReport;
 use portwright_core::pools::{Pools, ResourceName};
 use portwright_core::{Object, Observed, PciAddress, Plan};
 use portwright_device_plugin::allocations::Allocations;
+use tokio::time::Instant;
 
 use super::turn::Turn;
 use super::wish::Untold;
@@ -76,6 +77,8 @@ pub struct Facts {
     pub heard: u64,
     /// When the round ended, in Unix seconds.
     pub at: u64,
+    /// The same on the clock that nobody sets; none before the first round.
+    pub ended: Option<Instant>,
     /// How long it took, from being woken to these facts.
     pub took: Duration,
     /// Why it ran.

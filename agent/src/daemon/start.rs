@@ -14,6 +14,7 @@ use portwright_host::root::Root;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::{Cause, Facts};
@@ -152,8 +153,8 @@ impl Base {
         if outfit.vf_metrics && outfit.root.is_host() {
             registry.register_collector(Box::new(VfMetrics::new(facts.subscribe())));
         }
-        let shown =
-            Shown { registry, connections: plugin.connections(), facts: facts.subscribe(), follows: acts };
+        let (connections, told, since) = (plugin.connections(), facts.subscribe(), Instant::now());
+        let shown = Shown { registry, connections, facts: told, follows: acts, since };
         let address = http::serve(outfit.listen, Arc::new(shown), stop.clone()).await;
         let what = format!("listen on {}", outfit.listen);
         let address = address.map_err(|source| PoolsError::System { what, source })?;

@@ -18,6 +18,7 @@ use portwright_device_plugin::Connections;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::facts::Facts;
@@ -26,6 +27,10 @@ use crate::daemon::facts::Facts;
 const MOST_CLIENTS: usize = 32;
 /// How long a client may take for its request's head.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
+
+/// The slow timer begins a round every 30 s, and a look that does not end is given up after 15 s: a loop that has ended no round
+/// for so long does not turn any more, and only a new process helps.
+const ROUND_WITHIN: Duration = Duration::from_secs(300);
 
 /// What is shown.
 #[derive(Debug)]
@@ -38,9 +43,21 @@ pub struct Shown {
     pub facts: watch::Receiver<Arc<Facts>>,
     /// Whether policies are followed at all.
     pub follows: bool,
+    /// Since when rounds can be expected.
+    pub since: Instant,
 }
 
 impl Shown {
+    /// Alive: the loop turns, whatever its rounds find. The clock stands still while the machine is suspended.
+    fn liveness(&self) -> Result<(), String> {
+        let last = self.facts.borrow().ended.unwrap_or(self.since);
+        let quiet = last.elapsed();
+        if quiet <= ROUND_WITHIN {
+            return Ok(());
+        }
+        Err(format!("no round has ended for {} s: the loop does not turn any more", quiet.as_secs()))
+    }
+
     /// Ready: the whole node was seen, kubelet listens to every pool, Open vSwitch answers where a policy wants it, and the
     /// cluster's definitions are not older than this agent, so that a roll-out stops at the first nodes.
     fn readiness(&self) -> Result<(), String> {
@@ -104,11 +121,8 @@ pub async fn serve(
 
 async fn answer(shown: Arc<Shown>, path: &str) -> Response<Full<Bytes>> {
     let (status, text) = match path {
-        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => match shown.readiness() {
-            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-        },
+        "/healthz" => said(shown.liveness()),
+        "/readyz" => said(shown.readiness()),
         // Counters of VFs are asked of the kernel, which may take its time: no thread of the loop waits for that.
         "/metrics" => match tokio::task::spawn_blocking(move || scrape(&shown.registry)).await {
             Ok(Ok(text)) => (StatusCode::OK, text),
@@ -123,6 +137,14 @@ async fn answer(shown: Arc<Shown>, path: &str) -> Response<Full<Bytes>> {
     let kind = if path == "/metrics" { kind } else { "text/plain; charset=utf-8" };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+/// How a probe is answered.
+fn said(well: Result<(), String>) -> (StatusCode, String) {
+    match well {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
 }
 
 fn scrape(registry: &Registry) -> Result<String, std::fmt::Error> {

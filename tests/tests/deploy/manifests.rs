@@ -71,6 +71,14 @@ fn a_stop_has_the_time_that_the_program_may_take() {
     assert!(grace >= 120 + 15 + 5, "{grace} s");
 }
 
+/// An agent that was frozen for long has its next round at once, or when the slow timer has been 30 s; it may look for 15 s.
+#[test]
+fn who_was_frozen_is_not_ended_before_its_next_round() {
+    let probe = &container()["livenessProbe"];
+    let patience = probe["periodSeconds"].as_u64().unwrap() * probe["failureThreshold"].as_u64().unwrap();
+    assert!(patience >= 30 + 15, "{patience} s");
+}
+
 #[test]
 fn the_program_takes_its_arguments() {
     let cli = Cli::try_parse_from(arguments()).unwrap();

@@ -17,6 +17,7 @@ use portwright_host::deadline::unix_seconds;
 use portwright_host::inventory::Observer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::look::Sight;
@@ -223,6 +224,7 @@ impl<N: Hands> Round<N> {
             sequence,
             heard: heard.ticket,
             at: unix_seconds(),
+            ended: Some(Instant::now()),
             took: heard.since.map(|since| since.elapsed()).unwrap_or_default(),
             causes: heard.causes,
             observed: Arc::clone(&state.observed),
