@@ -29,6 +29,7 @@ mod drift;
 mod hang;
 mod large;
 mod mirrors;
+mod only_switch;
 mod pools;
 mod ready;
 mod renamed;
