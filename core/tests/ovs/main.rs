@@ -126,6 +126,30 @@ fn protected(plan: &Plan, observed: &Observed) -> Checked {
             return Err(format!("{step} touches the management path"));
         }
     }
+    plan.steps.iter().try_for_each(|step| spares_the_way_out(step, observed, ovs))
+}
+
+/// A port that gets a mirror's copies loses its own traffic: it is none with the node's address, and not the only way out of
+/// a bridge that has such a port.
+fn spares_the_way_out(step: &Step, observed: &Observed, ovs: &ovs::Ovs) -> Checked {
+    let Change::Ovs { change, .. } = &step.change else { return Ok(()) };
+    let (ovs::Change::AddMirror { to } | ovs::Change::SetMirror { to, .. }) = change.as_ref() else {
+        return Ok(());
+    };
+    let starts: Vec<&str> =
+        observed.management.default_routes.iter().map(|route| route.interface.as_str()).collect();
+    let Some((bridge, output)) = to.output_port.as_ref().and_then(|output| ovs.port(output)) else {
+        return Ok(());
+    };
+    if bridge.mirrors.iter().any(|mirror| mirror.copies.output_port == to.output_port) {
+        return Ok(());
+    }
+    let has = |port: &Port| port.interfaces.iter().any(|one| starts.contains(&one.name.as_str()));
+    let outside = |port: &&Port| port.interfaces.iter().any(|one| one.kind != "internal");
+    let alone = outside(&output) && bridge.ports.iter().filter(outside).count() == 1;
+    if has(output) || (alone && bridge.ports.iter().any(has)) {
+        return Err(format!("{step} drops what the node is reached by"));
+    }
     Ok(())
 }
 

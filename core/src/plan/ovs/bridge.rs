@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::bind::Bound;
+use super::path::{ALLOW, on_path};
 use super::uplink::{self, Wanted};
 use super::{Scene, Work, disruption_gate, mirror, port};
 use crate::blocked::Reason;
@@ -226,29 +227,6 @@ fn may_cut_off(to: &Setting) -> Option<&'static str> {
         | Setting::Qos(_)
         | Setting::Policing(_) => None,
     }
-}
-
-/// What to do about the management path.
-pub(super) const ALLOW: &str =
-    "move the node's own traffic to another port, or set `allowManagementPath: true` on this uplink";
-
-/// How the node is reached over this bridge, unless the policy allows touching it.
-pub(super) fn on_path(scene: &Scene<'_>, wish: &BridgeWish, bridge: &Bridge) -> Option<String> {
-    if wish.uplinks.iter().any(|uplink| uplink.allow_management_path) {
-        return None;
-    }
-    reached_over(scene, bridge)
-}
-
-/// How the node is reached over this bridge.
-pub(super) fn reached_over(scene: &Scene<'_>, bridge: &Bridge) -> Option<String> {
-    let path = &scene.management.netdevs;
-    let local = path.get(&bridge.name).map(|why| format!("{} {why}", bridge.name));
-    local.or_else(|| {
-        bridge
-            .interfaces()
-            .find_map(|interface| Some(format!("{} {}", interface.name, path.get(&interface.name)?)))
-    })
 }
 
 fn set_datapath(

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bind::Bindings;
-use super::bridge::reached_over;
+use super::path::reached_over;
 use super::{LEAVE_LISTED, Scene, append, mirror};
 use crate::blocked::Reason;
 use crate::desired::DisruptionPolicy;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Scene;
 use super::bind::{Bindings, Bound};
+use super::path;
 use crate::blocked::Reason;
 use crate::ovs::{
     Bridge, BridgeWish, Change, Copies, Direction, MOST_MIRRORS, Mirror, MirrorWish, OVS_CNI_POD_UID_KEY,
@@ -47,6 +48,9 @@ pub(super) fn plan_mirrors(
             continue;
         }
         let Some(copies) = resolve(scene, bound.wish, found, names, &target, findings) else { continue };
+        if cuts_the_node_off(scene, wish, found, &copies, &target, findings) {
+            continue;
+        }
         let output_vlan = copies.output_vlan;
         if plan_mirror(scene, wish, bound, there, copies, &target, findings) {
             sent.extend(output_vlan);
@@ -196,6 +200,33 @@ fn output_is_there(
     findings.obstacle(target, Reason::MirrorOutputMissing, what, hint);
     None
 }
+
+/// Open vSwitch keeps the port that gets copies for them alone and drops its own traffic, so the node must not be reached
+/// over it. A port that gets copies already has lost its traffic.
+fn cuts_the_node_off(
+    scene: &Scene<'_>,
+    wish: &BridgeWish,
+    found: Option<&Bridge>,
+    copies: &Copies,
+    target: &Target,
+    findings: &mut Findings,
+) -> bool {
+    let Some(output) = copies.output_port.as_ref().filter(|_| !path::is_allowed(wish)) else { return false };
+    let Some((bridge, port)) = found.and_then(|bridge| Some((bridge, bridge.port(output)?))) else {
+        return false;
+    };
+    if bridge.mirrors.iter().any(|mirror| mirror.copies.output_port.as_ref() == Some(output)) {
+        return false;
+    }
+    let Some(why) = path::reached_through(scene, Some(wish), bridge, port) else { return false };
+    let what = format!(
+        "{why}; Open vSwitch drops the own traffic of a mirror's output port, so copies to {output} would cut the node off"
+    );
+    findings.obstacle(target, Reason::ManagementPath, what, OTHER_OUTPUT);
+    true
+}
+
+const OTHER_OUTPUT: &str = "choose another output: an internal port, a pod's port, or a spare NIC listed in `ports` of a bridge of which the uplink is listed in `uplinks`";
 
 /// VLANs in which mirrors of a bridge send copies: they are flooded, because learning would send the copies astray.
 pub(super) fn rspan_vlans<'a>(mirrors: impl IntoIterator<Item = &'a MirrorWish>) -> BTreeSet<u16> {

@@ -1,5 +1,5 @@
 //! Plans Open vSwitch: which policy each bridge and mirror follows ([`bind`]), then each bridge ([`bridge`]) with its
-//! uplinks ([`uplink`]), ports ([`port`]) and mirrors ([`mirror`]), what no policy lists any more ([`leave`]), and ports
+//! uplinks ([`uplink`]), ports ([`port`]) and mirrors ([`mirror`]), what of it the node is reached over ([`path`]), what no policy lists any more ([`leave`]), and ports
 //! that are only leftovers ([`stale`]).
 //!
 //! Ports that go come first ([`depart`]), and the rest is planned without them. Steps of one bridge stand together, so that
@@ -11,6 +11,7 @@ mod claim;
 mod depart;
 mod leave;
 mod mirror;
+mod path;
 mod port;
 mod stale;
 mod switch;

@@ -78,7 +78,7 @@ fn keep(
     for to in settings(port, one) {
         let Some(from) = of_port_setting(port, &to) else { continue };
         if let Some(why) = blocks(scene, port, one, &to) {
-            findings.obstacle(&target, Reason::ManagementPath, why, super::bridge::ALLOW);
+            findings.obstacle(&target, Reason::ManagementPath, why, super::path::ALLOW);
             continue;
         }
         if let (Setting::Members(have), Setting::Members(want)) = (&from, &to)

@@ -185,7 +185,7 @@ fn in_the_way(
     let why = scene.management.netdevs.get(name);
     if let Some(why) = why.filter(|_| !allowed) {
         let what = format!("{name} {why}; taking it as uplink could cut the node off");
-        return Some(Blocked::new(target.object(), Reason::ManagementPath, what, super::bridge::ALLOW));
+        return Some(Blocked::new(target.object(), Reason::ManagementPath, what, super::path::ALLOW));
     }
     if let Some((other, port, _)) = scene.ovs.interface(name)
         && (other.name != bridge || port.name != one.name)
