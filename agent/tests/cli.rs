@@ -224,3 +224,23 @@ fn the_documented_help_is_the_printed_help() {
     }
     compare(&path, &found);
 }
+
+#[test]
+fn before_kubelet_means_that_nothing_is_done_beside_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let sockets = folder.path().join("pod-resources");
+    std::fs::create_dir(&sockets).unwrap();
+    let socket = sockets.join("kubelet.sock");
+    let place = folder.path().to_str().unwrap();
+    let once =
+        || portwright(&["run", "--once", "--before-kubelet", "--kubelet-dir", place, "--state-dir", place]);
+    let kubelet = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let ran = once();
+    let said = &ran.stderr;
+    assert_eq!(ran.code, Some(1), "{said}");
+    assert!(said.contains("kubelet runs already") && said.contains("hint: "), "{said}");
+    // The file stays over a boot; nobody answers there.
+    drop(kubelet);
+    let ran = once();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}

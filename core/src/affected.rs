@@ -189,7 +189,7 @@ fn disrupts(step: &Step, observed: &Observed) -> bool {
 }
 
 /// Whether anything could notice that the PF is reset: it has VFs, or its netdev is a part of something or has an address.
-fn may_be_in_use(pf: &Pf, observed: &Observed) -> bool {
+pub(crate) fn may_be_in_use(pf: &Pf, observed: &Observed) -> bool {
     let switch = observed.ovs.as_ref();
     let used = |netdev: &str| {
         let link = observed.link(netdev);

@@ -88,6 +88,11 @@ impl FallBack {
         }
     }
 
+    /// The PFs that have gone back, each with the state that it went back to.
+    pub fn fallen(&self) -> &BTreeMap<PciAddress, Pf> {
+        &self.fallen
+    }
+
     /// The wish has changed, or an operator asks: everything is tried anew.
     pub fn forget(&mut self) {
         *self = FallBack::default();

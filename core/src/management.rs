@@ -4,12 +4,15 @@
 //! It starts at the netdevs below a default route or below an address that counts (kubelet's node address, the local end
 //! of a session to the API server, of BGP or of SSH) and goes down through bonds, bridges, VLANs, macvlans and OVS bridges
 //! to the PCI functions.
+//!
+//! Routes and addresses go away with the carrier, at the end of a DHCP lease, and are not there yet when a node boots. So a
+//! path that was seen stays protected while nothing shows another one, and while a port that it ran over is dark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::id::{PciAddress, VfRef};
-use crate::observed::{Link, Observed, Session, Sight, Vf};
+use crate::observed::{Link, Observed, PathSeen, Session, Sight, Vf};
 use crate::ovs::Bridge;
 
 /// API server port that counts without configuration.
@@ -43,8 +46,60 @@ impl ManagementPath {
     }
 }
 
-/// Finds the management path.
+/// Finds the management path: what shows itself now, and what was last seen as long as that counts.
 pub fn management_path(observed: &Observed) -> ManagementPath {
+    let mut path = shown(observed);
+    if let Some(last) = still_counts(observed, &path) {
+        let worded = |why: &String| format!("{why}, as last seen");
+        for (name, why) in &last.netdevs {
+            path.netdevs.entry(name.clone()).or_insert_with(|| worded(why));
+        }
+        for (address, why) in &last.functions {
+            path.functions.entry(*address).or_insert_with(|| worded(why));
+        }
+    }
+    path
+}
+
+/// What is to be remembered of the path for observations to come. What is only protected because nobody can tell is not
+/// added.
+pub fn to_remember(observed: &Observed) -> PathSeen {
+    let path = shown(observed);
+    let mut seen = still_counts(observed, &path).cloned().unwrap_or_default();
+    let guessed = observed.ovs.is_none() && observed.links.iter().any(is_ovs_internal);
+    if path.unseen.is_none() && !guessed {
+        seen.netdevs.extend(path.netdevs);
+        seen.functions.extend(path.functions);
+    }
+    seen
+}
+
+/// The path that was last seen, unless what is shown now takes its place.
+fn still_counts<'a>(observed: &'a Observed, shown: &ManagementPath) -> Option<&'a PathSeen> {
+    let last = observed.management.last_seen.as_ref()?;
+    let gone = |address: &&PciAddress| !shown.functions.contains_key(*address);
+    let kept = shown.netdevs.is_empty()
+        || shown.unseen.is_some()
+        || last.functions.keys().filter(gone).any(|address| is_dark(observed, *address));
+    kept.then_some(last)
+}
+
+/// Whether a function shows no carrier: whatever ran over it may come back with the cable.
+fn is_dark(observed: &Observed, address: PciAddress) -> bool {
+    let in_pf = |pf: &crate::observed::Pf| {
+        if pf.address == address {
+            return Some(pf.netdevs.clone());
+        }
+        pf.vfs.iter().find(|vf| vf.address == address).map(|vf| vf.netdevs.clone())
+    };
+    match observed.pfs.iter().find_map(in_pf) {
+        Some(netdevs) => !netdevs.iter().any(|netdev| netdev.carrier == Some(true)),
+        // Of other functions only whether they have a netdev is known.
+        None => !observed.links.iter().any(|link| link.pci == Some(address)),
+    }
+}
+
+fn shown(observed: &Observed) -> ManagementPath {
     let mut path = ManagementPath::default();
     if let Sight::Partial { why } = &observed.management.sight {
         path.unseen = Some(format!("may carry the node's own traffic ({why})"));

@@ -1,5 +1,6 @@
 //! How netdevs are stacked, and what the management path is found by.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,29 @@ pub struct ManagementEvidence {
     /// Whether all of this could be read. If not, every port may be the one that the node is reached over.
     #[serde(default)]
     pub sight: Sight,
+    /// The path as it was last seen, if the state directory knows: a cable that is pulled takes routes and addresses with
+    /// it, and a port is no less the node's for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<PathSeen>,
+}
+
+/// The management path at some time: what it ran over, each with the reason as a clause.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathSeen {
+    /// Netdevs by name.
+    #[serde(default)]
+    pub netdevs: BTreeMap<String, String>,
+    /// PCI functions.
+    #[serde(default)]
+    pub functions: BTreeMap<PciAddress, String>,
+}
+
+impl PathSeen {
+    /// Whether both run over the same, for whatever reason.
+    pub fn runs_as(&self, other: &PathSeen) -> bool {
+        self.netdevs.keys().eq(other.netdevs.keys()) && self.functions.keys().eq(other.functions.keys())
+    }
 }
 
 /// A default route.

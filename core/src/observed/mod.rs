@@ -12,7 +12,7 @@ mod node;
 pub use extra::{FunctionDetail, Subfunction, VdpaDevice};
 pub use function::{Device, Netdev, Pf, RememberedVf, Vf, VfAdmin, primary_netdev};
 pub use holder::{FileKind, Holder};
-pub use link::{DefaultRoute, Link, ManagementEvidence, Session};
+pub use link::{DefaultRoute, Link, ManagementEvidence, PathSeen, Session};
 pub use node::{Lockdown, NodeFacts, Sight, module_name};
 
 use serde::{Deserialize, Serialize};

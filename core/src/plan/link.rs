@@ -4,6 +4,7 @@
 use super::Findings;
 use super::gate::{Request, gate};
 use super::pf::PfPlanner;
+use crate::affected::may_be_in_use;
 use crate::fact::{Absence, Fact};
 use crate::id::Object;
 use crate::observed::Vf;
@@ -84,7 +85,9 @@ impl PfPlanner<'_> {
     /// Whether the MTU may be changed, and what that disrupts. What is in the way goes to the findings.
     fn leave_for_mtu(&self, current: u32, target: u32, own: &mut Findings) -> Option<Leave> {
         let keeps = self.profile.and_then(|profile| profile.mtu_keeps_vfs.as_ref());
-        let resets = !keeps.is_some_and(|keeps| keeps.value) && !self.pf.vfs.is_empty();
+        // VFs that this plan makes first are nobody's yet.
+        let noticed = may_be_in_use(self.pf, self.context.observed);
+        let resets = !keeps.is_some_and(|keeps| keeps.value) && noticed;
         let larger = |vf: &Vf| {
             vf.netdevs.first().is_none_or(|netdev| netdev.mtu.known().is_none_or(|mtu| *mtu > target))
         };

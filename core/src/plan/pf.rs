@@ -101,6 +101,9 @@ impl PfPlanner<'_> {
         findings.held.append(&mut own.held);
         findings.unknown.append(&mut own.unknown);
         findings.steps.append(&mut own.steps);
+        if !protected {
+            findings.notes.append(&mut own.notes);
+        }
         remake.link = self.link_afterwards(findings, lowering.as_ref().filter(|_| !protected));
         let stop = hindered || (protected && touches);
         if stop || !touches {
@@ -120,7 +123,6 @@ impl PfPlanner<'_> {
         let lowering = lowering.filter(|_| !stop || current == 0);
         if let (false, Some(change)) = (protected, lowering) {
             let Leave { disruption, force } = leave.unwrap_or_default();
-            findings.notes.append(&mut own.notes);
             findings.step(Object::Pci(self.pf.address), change, disruption, force);
         }
         findings.blocked.append(&mut ahead.blocked);

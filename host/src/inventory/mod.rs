@@ -67,6 +67,11 @@ impl Observer {
         &self.root
     }
 
+    /// Where the agent's own memory is.
+    pub(crate) fn state_dir(&self) -> &std::path::Path {
+        &self.state_dir
+    }
+
     /// Looks once.
     pub fn observe(&self) -> Result<Observed, ObserveError> {
         self.observe_beside(&Beside::default())
@@ -112,6 +117,7 @@ impl Observer {
         }
         evidence.management.node_addresses = holders.node_addresses;
         evidence.management.api_servers = holders.api_servers;
+        evidence.management.last_seen = crate::journal::path_seen(root, &self.state_dir, &mut problems);
         evidence.unread.extend(holders.without_kubelet);
         problems
             .extend(evidence.unread.iter().map(|why| Problem { object: Object::Node, reason: why.clone() }));

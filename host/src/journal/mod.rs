@@ -5,6 +5,7 @@
 //! the node is planned from what is seen. What only holds until the next boot carries the boot's id and is forgotten in
 //! another one: VFs, autoprobe and interface names do not survive it.
 
+mod path;
 mod recall;
 mod record;
 mod udev;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use portwright_core::observed::{Pf, Problem, RememberedVf, Vf};
 use portwright_core::{Object, PciAddress, VfRef};
 
+pub(crate) use self::path::{keep_path, path_seen};
 pub(crate) use self::recall::recall;
 use self::record::{ParseError, Record, ThisBoot};
 use self::udev::Named;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portwright_core::drive::{Node, chain};
+use portwright_core::management::management_path;
 use portwright_core::{Change, Profiles, VfRef};
 use portwright_host::inventory::Observer;
 use portwright_host::node::HostNode;
@@ -20,7 +21,7 @@ use crate::child::launcher;
 use crate::kernel::{self, FullPipe};
 use crate::tree::TreeBuilder;
 
-pub(crate) const TESTS: [(&str, fn()); 7] = [
+pub(crate) const TESTS: [(&str, fn()); 8] = [
     ("who_holds_a_vf_is_journalled", who_holds_a_vf_is_journalled),
     (
         "autoprobe_is_journalled_before_and_forgotten_when_back",
@@ -37,7 +38,40 @@ pub(crate) const TESTS: [(&str, fn()); 7] = [
         a_full_state_directory_is_one_pfs_problem_and_not_the_nodes,
     ),
     ("the_journal_is_part_of_the_observation", the_journal_is_part_of_the_observation),
+    (
+        "a_path_that_was_seen_is_kept_for_when_nothing_shows_it",
+        a_path_that_was_seen_is_kept_for_when_nothing_shows_it,
+    ),
 ];
+
+fn a_path_that_was_seen_is_kept_for_when_nothing_shows_it() {
+    let bench = Bench::new();
+    let over = |pf: Option<&'static str>| {
+        let mut node = bench.open();
+        node.set_supplement(Arc::new(move |observed| {
+            if let Some(pf) = pf {
+                let link = json!({"name": "ens1f0", "ifindex": 7, "pci": pf});
+                observed.links.push(serde_json::from_value(link).unwrap());
+                let route = json!({"interface": "ens1f0", "family": 4});
+                observed.management.default_routes.push(serde_json::from_value(route).unwrap());
+            }
+        }));
+        management_path(&node.observe().unwrap()).functions
+    };
+    let file = bench.root().join("state/management-path.json");
+    assert!(over(None).is_empty() && !file.exists());
+    assert_eq!(over(Some(PF))[&address(PF)], "carries the default route (IPv4)");
+    // Another start, as after a boot, before anybody has set up a route.
+    assert_eq!(over(None)[&address(PF)], "carries the default route (IPv4), as last seen");
+    // A file that cannot be read is told; and it is written anew when the path is seen again.
+    fs::write(&file, "{").unwrap();
+    let mut node = bench.open();
+    let problems = node.observe().unwrap().problems;
+    assert!(problems.iter().any(|problem| problem.reason.contains("management-path.json")), "{problems:?}");
+    drop(node);
+    over(Some(PF));
+    assert!(!over(None).is_empty());
+}
 
 fn autoprobe_is_journalled_before_and_forgotten_when_back() {
     let bench = Bench::new();

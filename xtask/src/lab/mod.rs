@@ -188,8 +188,8 @@ impl Rig {
 
     /// Runs one boot and adds what it came to.
     ///
-    /// A scenario that hangs takes its machine with it, and the others run in a new one. A machine whose own timers stopped
-    /// (a fault of the emulation, which its kernel reports) is replaced, and what it was at begins again, once.
+    /// A scenario that hangs takes its machine with it, and the others run in a new one. A machine that broke down by itself
+    /// (its timers stopped, which its kernel reports; QEMU aborted) is replaced, and what it was at begins again, once.
     fn boot(&self, boot: &Boot, names: &[String], args: &LabArgs, summary: &mut Summary) -> Result<()> {
         sys::say(&format!("lab: boot {} ({}), {} scenarios", boot.name, boot.about, names.len()));
         let mut words = Vec::new();
@@ -213,7 +213,8 @@ impl Rig {
                 print(&event);
                 ControlFlow::Continue(())
             })?;
-            let stopped = matches!(end, End::TimersStopped | End::Enough) || machine.timers_stopped();
+            let by_itself = matches!(end, End::TimersStopped | End::Enough | End::QemuFailed(_));
+            let stopped = by_itself || machine.timers_stopped();
             if !(stopped && tally.excuse()) {
                 tally.blame(&describe(&end)).iter().for_each(print);
             }
