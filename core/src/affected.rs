@@ -31,6 +31,8 @@ pub fn touched(steps: &[Step], observed: &Observed) -> BTreeSet<PciAddress> {
                 Disruption::Vf | Disruption::Pf | Disruption::Bridge | Disruption::NodePath,
             ) => {
                 touched.extend(observed.pf(*pf).into_iter().flat_map(|pf| &pf.vfs).map(|vf| vf.address));
+                // A port without VFs may be a device itself.
+                touched.extend(observed.pf(*pf).filter(|pf| pf.vfs.is_empty()).map(|pf| pf.address));
             }
             (Object::Pci(_), Disruption::None)
             | (Object::Node | Object::Policy(..) | Object::Named(_), _) => {}
@@ -198,7 +200,10 @@ pub(crate) fn may_be_in_use(pf: &Pf, observed: &Observed) -> bool {
         // The userspace datapath shows no master.
         linked || upper || switch.is_some_and(|switch| switch.interface(netdev).is_some())
     };
-    !pf.vfs.is_empty() || !pf.subfunctions.is_empty() || pf.netdevs.iter().any(|netdev| used(&netdev.name))
+    !pf.vfs.is_empty()
+        || !pf.subfunctions.is_empty()
+        || !pf.holders.is_empty()
+        || pf.netdevs.iter().any(|netdev| used(&netdev.name))
 }
 
 /// Whether a change of a bridge cuts any port but the bridge's own.

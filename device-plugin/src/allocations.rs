@@ -64,25 +64,37 @@ impl Allocations {
         self.list.iter().filter_map(entry).collect()
     }
 
-    /// Adds pods to the holders of VFs. Any resource counts whose device ids are PCI addresses.
+    /// Adds pods to the holders of VFs, and of ports that are devices themselves or by their sub-functions. Any resource counts
+    /// whose device ids are PCI addresses, or names of sub-functions.
     pub fn give(&self, observed: &mut Observed) {
         let (listed, noted) = (by_address(&self.list), by_address(&self.noted));
+        for pf in &mut observed.pfs {
+            let own = pf.address.to_string();
+            let is_of = |device: &String| *device == own || pf.subfunctions.contains(device);
+            let pods = self.list.iter().filter(|allocation| is_of(&allocation.device)).map(holder);
+            pf.holders.extend(pods.collect::<Vec<_>>());
+            pf.holders.sort();
+            pf.holders.dedup();
+        }
         for vf in observed.pfs.iter_mut().flat_map(|pf| &mut pf.vfs) {
             let evidence = if vf.holders.is_empty() { None } else { noted.get(&vf.address) };
-            for allocation in listed.get(&vf.address).or(evidence).into_iter().flatten() {
-                vf.holders.push(Holder::Pod {
-                    namespace: allocation.namespace.clone(),
-                    name: allocation.pod.clone(),
-                    container: allocation.container.clone(),
-                    resource: allocation.resource.clone(),
-                });
-            }
+            let pods = listed.get(&vf.address).or(evidence).into_iter().flatten();
+            vf.holders.extend(pods.map(|allocation| holder(allocation)));
             vf.holders.sort();
             vf.holders.dedup();
         }
         if let (Some(why), Sight::Complete) = (&self.unknown, &observed.node.sight) {
             observed.node.sight = Sight::Partial { why: why.clone() };
         }
+    }
+}
+
+fn holder(allocation: &Allocation) -> Holder {
+    Holder::Pod {
+        namespace: allocation.namespace.clone(),
+        name: allocation.pod.clone(),
+        container: allocation.container.clone(),
+        resource: allocation.resource.clone(),
     }
 }
 
@@ -311,6 +323,35 @@ mod tests {
         let pods = |vf: &Vf| vf.holders.iter().filter(|one| matches!(one, Holder::Pod { .. })).count();
         let counts: Vec<usize> = observed.pfs[0].vfs.iter().map(pods).collect();
         assert_eq!(counts, [1, 0], "an init container that runs, and a pod that ended");
+    }
+
+    #[test]
+    fn a_port_or_a_sub_function_that_a_pod_has_makes_the_port_held() {
+        use portwright_core::observed::Pf;
+        let pod = |device: &str, pod: &str| Allocation {
+            device: device.to_owned(),
+            resource: "intel.com/pf".to_owned(),
+            namespace: "default".to_owned(),
+            pod: pod.to_owned(),
+            container: "main".to_owned(),
+        };
+        let list = vec![
+            pod("0000:3b:00.0", "web-0"),
+            pod("mlx5_core.sf.2", "web-1"),
+            pod("mlx5_core.sf.9", "web-2"),
+        ];
+        let allocations = Allocations { list, ..Allocations::default() };
+        let pf: Pf = serde_json::from_value(serde_json::json!({"address": "0000:3b:00.0", "vendor": "15b3",
+            "device": "1017", "totalVfs": 8, "subfunctions": ["mlx5_core.sf.2"]}))
+        .unwrap();
+        let mut observed = Observed { pfs: vec![pf], ..Observed::default() };
+        allocations.give(&mut observed);
+        let name = |held: &Holder| match held {
+            Holder::Pod { name, .. } => name.clone(),
+            Holder::Namespace { .. } | Holder::File { .. } => String::new(),
+        };
+        let names: Vec<String> = observed.pfs[0].holders.iter().map(name).collect();
+        assert_eq!(names, ["web-0", "web-1"]);
     }
 
     #[test]

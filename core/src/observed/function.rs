@@ -64,6 +64,9 @@ pub struct Pf {
     /// Auxiliary sub-functions (`mlx5_core.sf.2`).
     #[serde(default)]
     pub subfunctions: Vec<String>,
+    /// Who has the port itself, or one of its sub-functions, as a device (pods, by kubelet's word).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
     /// Its VFs by index; numbers may have gaps.
     #[serde(default)]
     pub vfs: Vec<Vf>,

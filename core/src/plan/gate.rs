@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pf::PfPlanner;
 use super::{Findings, Held};
 use crate::affected::evictable;
 use crate::blocked::{Blocked, Reason};
@@ -44,6 +45,26 @@ impl Findings {
     pub(super) fn refused(&mut self, mut refusal: Refusal) {
         self.blocked.append(&mut refusal.blocked);
         self.held.extend(refusal.held);
+    }
+}
+
+impl PfPlanner<'_> {
+    /// Refuses what cuts the whole port off while a pod has the port itself, or one of its sub-functions, as a device. `Force`
+    /// lets it through and says whom it hits; nobody is evicted for it.
+    pub(super) fn port_is_free(&self, what: &str, notes: &mut Vec<String>) -> Result<(), Refusal> {
+        let object = Object::Pci(self.pf.address);
+        let uses = self.pf.holders.iter().cloned().map(Use::Held);
+        if self.document.disruption == DisruptionPolicy::Force {
+            notes.extend(uses.map(|used| format!("Force: the port itself {used}; {what} will cut it off")));
+            return Ok(());
+        }
+        let told = |used: Use| {
+            let message = format!("the port itself {used}; {what} would cut it off");
+            let hint = used.hint().replace("this VF", "this port");
+            Blocked::new(object.clone(), Reason::VfInUse, message, hint)
+        };
+        let blocked: Vec<Blocked> = uses.map(told).collect();
+        if blocked.is_empty() { Ok(()) } else { Err(Refusal { blocked, held: None }) }
     }
 }
 

@@ -100,7 +100,8 @@ impl PfPlanner<'_> {
         let alternative = Some(format!("keep mtu at {current}"));
         let object = Object::Pci(self.pf.address);
         let request = Request { object, what, consequence, alternative, disruption, users };
-        match gate(self.permit(), request, &mut own.notes) {
+        let free = if resets { self.port_is_free(what, &mut own.notes) } else { Ok(()) };
+        match free.and_then(|()| gate(self.permit(), request, &mut own.notes)) {
             Ok(force) => Some(Leave { disruption, force }),
             Err(refusal) => {
                 own.refused(refusal);

@@ -59,6 +59,7 @@ impl PfPlanner<'_> {
         } else {
             ("changing the e-switch mode", "cut it off")
         };
+        self.port_is_free(what, notes)?;
         let keep = (remake.target != remake.current).then(|| format!("keep vfs at {}", remake.current));
         let force = gate(
             self.permit(),

@@ -207,6 +207,7 @@ impl SimPf {
             netdevs: Vec::new(),
             rdma: Vec::new(),
             subfunctions: Vec::new(),
+            holders: Vec::new(),
             vfs: Vec::new(),
         };
         let netdev = traits.netdev.then(|| SimNetdev {

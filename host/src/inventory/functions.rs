@@ -199,6 +199,7 @@ fn physical(address: PciAddress, raw: &RawFunction, total_vfs: u16) -> Pf {
         netdevs,
         rdma: raw.rdma.clone(),
         subfunctions: raw.subfunctions.clone(),
+        holders: Vec::new(),
         vfs: Vec::with_capacity(raw.vfs.len()),
     }
 }
