@@ -53,8 +53,32 @@ async fn labels_of_the_node_decide_and_may_change() {
     let wish = followed.priority("p", 1).await;
     assert!(!wish.policies.contains_key("q"));
     followed.api.put(NODE_PATH, node(json!({"zone": "b"})));
-    let wish = followed.until("the other", |wish| !wish.policies.contains_key("p")).await;
+    let wish = followed.until("the other, at once", |wish| wish.policies.contains_key("q")).await;
+    assert!(wish.policies.contains_key("p"), "the labels may come back: {wish:?}");
+    let wish = followed.until("only the other", |wish| !wish.policies.contains_key("p")).await;
     assert!(wish.policies.contains_key("q"), "{wish:?}");
+}
+
+#[tokio::test]
+async fn labels_that_may_be_old_release_nothing() {
+    let mut followed = Followed::start().await;
+    policy(&followed.api, "p", zone_a(1));
+    followed.priority("p", 1).await;
+    followed.api.put(NODE_PATH, node(json!({})));
+    followed.node.wait_for(|node| node.as_ref().is_some_and(|node| node.labels.is_empty())).await.unwrap();
+    followed.api.set_mood(Mood::Failing(503));
+    let failing = |trouble: &String| trouble.contains("asked for nodes");
+    followed.until("trouble", |wish| wish.trouble.as_ref().is_some_and(failing)).await;
+    let asked = followed.api.requests("").len();
+    // The pauses between these are longer than the doubt.
+    while followed.api.requests("").len() < asked + 8 {
+        followed.api.wait_request().await;
+    }
+    assert!(followed.wish.borrow().policies.contains_key("p"));
+    followed.api.put(NODE_PATH, node(json!({"zone": "a"})));
+    followed.api.set_mood(Mood::Well);
+    let wish = followed.until("no trouble", |wish| wish.trouble.is_none()).await;
+    assert!(wish.policies.contains_key("p"), "{wish:?}");
 }
 
 #[tokio::test]

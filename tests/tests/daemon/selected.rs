@@ -1,10 +1,13 @@
-//! What a policy may override, and a policy that stops to be for this node in the middle of a run.
+//! What a policy may override, and a policy that stops to be for this node: in the middle of a run, or for a moment only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use portwright::daemon::cluster::source::Patience;
 use portwright::daemon::facts::Facts;
 use portwright::daemon::kube::Cluster;
+use portwright::daemon::turn;
 use portwright_core::sim::Event;
 use portwright_core::{Change, Reason, Step};
 use portwright_tests::agents::{Agent, Start, Watcher};
@@ -12,7 +15,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{NODE, POD, POLICY, agent, api, connection, outfit, pace, patience, policy};
+use crate::cluster::{NODE, POD, POLICY, agent, agent_over, api, connection, outfit, pace, patience, policy};
 use crate::rig::{WITHIN, in_sync_after, machine, pf, sequence, vf};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,6 +89,37 @@ async fn a_node_that_is_no_longer_selected_stops_between_two_steps_and_releases_
     agent.wake();
     let released = |_: &Facts| machine.node().kernel.pfs[&pf(0)].vfs.is_empty();
     agent.until("the first port is released", WITHIN, released).await;
+    assert!(machine.node().violations().is_empty(), "{:?}", machine.node().violations());
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_that_flicker_release_nothing_and_what_they_newly_select_acts_at_once() {
+    let (api, machine, folder) = (api().await, machine(), tempfile::tempdir().unwrap());
+    let mut other = policy(1, "WhenIdle");
+    other["metadata"]["name"] = "others".into();
+    other["spec"]["nodeSelector"] = json!({"matchLabels": {"role": "other"}});
+    other["spec"]["nics"] = json!([{"select": {"addresses": ["0000:3b:00.1"]}, "vfs": 1}]);
+    api.put(POLICY, policy(2, "WhenIdle"));
+    api.put(&POLICY.replace("workers", "others"), other);
+    let patience = Patience { doubt: Duration::from_secs(600), ..patience() };
+    let connection = connection("worker-1", &api).await;
+    let (pace, start) = ((patience, pace()), outfit(folder.path()));
+    let mut agent = agent_over(connection, pace, turn::Settings::default(), &machine, start);
+    in_sync_after(&mut agent, 0).await;
+    let vfs = |number: usize| machine.node().kernel.pfs[&pf(number)].vfs.len();
+    assert_eq!((vfs(0), vfs(1)), (2, 0));
+
+    let labelled = |role: &str| json!({"kind": "Node", "metadata": {"labels": {"role": role}}, "status": {}});
+    for role in ["other", "worker", "other"] {
+        let before = sequence(&agent);
+        api.put(NODE, labelled(role));
+        let made = |facts: &Facts| facts.sequence > before && facts.policies.len() == 2 && vfs(1) == 1;
+        agent.wake();
+        agent.until("the other policy acts", WITHIN, made).await;
+        in_sync_after(&mut agent, before).await;
+        assert_eq!((vfs(0), vfs(1)), (2, 1), "nothing is removed while the labels say `{role}`");
+    }
     assert!(machine.node().violations().is_empty(), "{:?}", machine.node().violations());
     agent.stop().await;
 }

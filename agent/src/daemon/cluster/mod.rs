@@ -7,6 +7,7 @@ pub mod advertise;
 pub mod ask;
 mod believed;
 pub mod census;
+mod chosen;
 pub mod client;
 pub mod contribution;
 pub mod events;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::believed::Believed;
 use super::census::Policies;
+use super::chosen::Chosen;
 use super::client::Connection;
 use super::follow::{Events, follow};
 use super::kinds;
@@ -31,7 +32,7 @@ pub struct Patience {
     /// Between attempts.
     pub pauses: Growing,
     /// From when a policy disappears until a list may confirm that it is gone. When the definition of policies is deleted, the
-    /// API server answers lists for a moment with none.
+    /// API server answers lists for a moment with none. So long also holds what the node's labels do not select any more.
     pub doubt: Duration,
 }
 
@@ -48,6 +49,8 @@ pub struct Source {
     policies: Store<Followed>,
     /// Those in force: what is shown, and what is not yet known to be gone.
     believed: Believed,
+    /// Those of them that are for this node.
+    chosen: Chosen,
     nodes: Store<NodeView>,
     /// The Node as it was seen last, also after it was deleted.
     node: Option<Arc<NodeView>>,
@@ -80,6 +83,7 @@ impl Source {
             pauses: patience.pauses,
             policies: Store::default(),
             believed: Believed::new(patience.doubt, patience.pauses),
+            chosen: Chosen::new(patience.doubt),
             nodes: Store::default(),
             node: None,
             pods: Store::default(),
@@ -104,6 +108,7 @@ impl Source {
         let mut listing: Option<Listing> = None;
         loop {
             let ask_at = self.believed.ask_at().filter(|_| listing.is_none());
+            let let_go_at = self.chosen.let_go_at().filter(|_| self.follows_node());
             let changed = tokio::select! {
                 Some(event) = policies.next() => taken(event, "nodepolicies", |event| {
                     self.policies.take(event, |object| (name_of(&object), Followed::read(object)))
@@ -120,6 +125,7 @@ impl Source {
                     listing = None;
                     self.confirm(asked, answer)
                 }
+                () = until(let_go_at) => true,
                 Ok(()) = health.changed() => true,
                 Ok(()) = untold.changed() => true,
                 () = outputs.wish.closed() => return,
@@ -166,16 +172,16 @@ impl Source {
                 tracing::warn!(node = %self.connection.node, "the Node was made anew");
             }
         }
-        let pods_wanted = self.selected().any(|(_, policy)| policy.needs_pods());
-        self.pods_wanted = pods_wanted;
+        if let Some(node) = &self.node {
+            let current = self.follows_node();
+            self.chosen.see(&self.believed.policies, &node.labels, current, Instant::now());
+        }
+        self.pods_wanted = self.chosen.policies().any(|(_, policy)| policy.needs_pods());
     }
 
-    fn selected(&self) -> impl Iterator<Item = (&String, &Followed)> {
-        let labels = self.node.as_ref().map(|node| &node.labels);
-        self.believed
-            .policies
-            .iter()
-            .filter(move |(_, policy)| labels.is_some_and(|labels| policy.selects(labels)))
+    /// Whether the Node's labels are known to be those of now.
+    fn follows_node(&self) -> bool {
+        !self.failing.keys().any(|path| path.ends_with("/nodes"))
     }
 
     fn tell(&self, outputs: &Outputs) {
@@ -219,7 +225,11 @@ impl Source {
     fn wish(&self, trouble: Option<String>) -> Wish {
         Wish {
             synced: true,
-            policies: self.selected().map(|(name, policy)| (name.clone(), policy.policy.clone())).collect(),
+            policies: self
+                .chosen
+                .policies()
+                .map(|(name, policy)| (name.clone(), policy.policy.clone()))
+                .collect(),
             trouble,
             pods: self.pods.synced.then(|| self.pods.known.clone()),
             node_addresses: self.node.as_ref().map(|node| node.addresses.clone()).unwrap_or_default(),
