@@ -166,7 +166,7 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
         }
     }
     plan.blocked.append(&mut pools::conflicts(desired));
-    add_udev_rule(&context, &mut plan);
+    add_udev_rule(&context, desired, &bindings.selected, &mut plan);
     ovs::plan_ovs(&context, desired, &mut plan);
     plan
 }
@@ -215,15 +215,18 @@ fn in_no_policy(pf: &Pf, note: String) -> Subject {
     }
 }
 
-/// Puts the udev rule before the first creation of VFs.
-fn add_udev_rule(context: &Context<'_>, plan: &mut Plan) {
+/// Puts the udev rule before the first creation of VFs. VFs of a port that no policy selects, and that were not made by us, are
+/// whoever's made them.
+fn add_udev_rule(context: &Context<'_>, desired: &Desired, selected: &BTreeSet<PciAddress>, plan: &mut Plan) {
     let creates = |step: &Step| matches!(step.change, Change::SetNumVfs { to, .. } if to > 0);
     if !plan.steps.iter().any(creates) {
         return;
     }
-    let vfs = context.observed.pfs.iter().flat_map(|pf| pf.vfs.iter());
-    let keep =
-        vfs.map(|vf| vf.address).filter(|address| context.management.why(*address).is_some()).collect();
+    let is_ours =
+        |pf: &Pf| selected.contains(&pf.address) || desired.release.contains(&pf.address) || pf.made_by_us;
+    let vfs = context.observed.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf, vf.address)));
+    let spared = |(pf, vf): &(&Pf, PciAddress)| !is_ours(pf) || context.management.why(*vf).is_some();
+    let keep = vfs.filter(spared).map(|(_, vf)| vf).collect();
     let wanted = udev_rule::content(&keep);
     if context.observed.node.udev_rule.as_ref() != Some(&wanted) {
         let change = Change::WriteUdevRule { from: context.observed.node.udev_rule.clone(), to: wanted };
