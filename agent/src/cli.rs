@@ -72,9 +72,9 @@ pub enum Verb {
     Apply(ApplyArgs),
     /// Show what kubelet would be given, and why
     Pools(PoolsArgs),
-    /// Serve pools to kubelet until stopped; follows the node and the configuration
+    /// Keep the node as the policies want it and serve pools to kubelet, until stopped; without policies only pools
     Run(RunArgs),
-    /// The same with the flags of sriov-network-device-plugin
+    /// Serve pools to kubelet with the flags of sriov-network-device-plugin; changes nothing
     Sriovdp(SriovdpArgs),
     /// Show what the daemon makes of this node: the last round, and each policy, PF, pool, bridge and mirror in a line
     Status,

@@ -205,6 +205,7 @@ fn the_documented_help_is_the_printed_help() {
         "observe",
         "plan",
         "apply",
+        "run",
         "status",
         "reconcile",
         "profiles",

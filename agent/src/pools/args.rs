@@ -75,7 +75,7 @@ pub struct RunArgs {
     /// Configuration file of sriov-network-device-plugin, taken as it is; changes of the file are followed
     #[arg(long, value_name = "FILE")]
     pub device_plugin_config: Option<PathBuf>,
-    /// Prefix of pools that name none [default: intel.com]
+    /// Prefix of pools that name none [default: portwright.dev for policies, intel.com for config.json]
     #[arg(long, value_name = "PREFIX")]
     pub resource_prefix: Option<String>,
     /// NodePolicy files; changes of the files are followed
