@@ -1,7 +1,7 @@
 //! What can be typed after `pools`, `run` and `sriovdp`.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -108,12 +108,27 @@ pub struct RunArgs {
     /// Hand device nodes to the container runtime by CDI
     #[arg(long)]
     pub use_cdi: bool,
-    /// Where metrics and health are served
-    #[arg(long, default_value = "127.0.0.1:9808", value_name = "ADDRESS")]
+    /// Where metrics and health are served; of an IPv6 address without brackets the last part is the port
+    #[arg(long, default_value = "127.0.0.1:9808", value_name = "ADDRESS", value_parser = listening)]
     pub listen: SocketAddr,
     /// Which messages are logged, as for `tracing` (`info`, `debug`, `portwright=debug`)
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
+}
+
+/// An address with its port. Kubernetes puts a node's address into `$(HOST_IP):9808` as it is, so that an IPv6 address may come
+/// without brackets. A port there has to be, so that what is behind the last colon can be nothing else.
+fn listening(text: &str) -> Result<SocketAddr, String> {
+    let bare = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let host: Ipv6Addr = host.parse().ok()?;
+        // `parse` also takes a sign.
+        let port = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?;
+        Some(SocketAddr::from((host, port)))
+    };
+    text.parse().ok().or_else(bare).ok_or_else(|| {
+        "is no address with a port, such as `127.0.0.1:9808`, `[fd00::1]:9808` or `fd00::1:9808`".to_owned()
+    })
 }
 
 /// Arguments of `sriovdp`, as sriov-network-device-plugin's image takes them.
@@ -191,6 +206,39 @@ impl SriovdpArgs {
             use_cdi: self.use_cdi == "true" || self.use_cdi == "1",
             listen: SocketAddr::from(([127, 0, 0, 1], 9808)),
             log: if self.log_level > 3 { "debug".to_owned() } else { "info".to_owned() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listening;
+
+    #[test]
+    fn the_last_part_of_a_bare_address_is_its_port() {
+        for (text, expected) in [
+            ("127.0.0.1:9808", Some("127.0.0.1:9808")),
+            ("[fd00::1]:9808", Some("[fd00::1]:9808")),
+            // All of it is an address as well, but then it would have no port.
+            ("fd00::1:9808", Some("[fd00::1]:9808")),
+            ("2001:db8:0:1:2:3:4:5:80", Some("[2001:db8:0:1:2:3:4:5]:80")),
+            ("2001:db8:1:2:3:4:5:9808", None),
+            ("fe80::7:65535", Some("[fe80::7]:65535")),
+            ("fe80::7:65536", None),
+            (":::9808", Some("[::]:9808")),
+            ("::ffff:192.0.2.7:9808", Some("[::ffff:192.0.2.7]:9808")),
+            ("fd00::1", None),
+            ("fd00::beef", None),
+            ("fd00::1:beef", None),
+            ("fd00::1:+80", None),
+            ("fd00::1:", None),
+            ("::9808", None),
+            ("192.0.2.7", None),
+            ("localhost:9808", None),
+            ("", None),
+        ] {
+            let read = listening(text).ok().map(|address| address.to_string());
+            assert_eq!(read.as_deref(), expected, "{text}");
         }
     }
 }

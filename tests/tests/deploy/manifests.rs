@@ -20,9 +20,14 @@ fn container() -> Value {
     containers[0].clone()
 }
 
-/// What the container is started with, on a node with this address.
+/// What the container is started with.
 fn arguments() -> Vec<String> {
-    let given = strings(&container()["args"]).into_iter().map(|word| word.replace("$(HOST_IP)", "192.0.2.7"));
+    arguments_on("192.0.2.7")
+}
+
+/// The same on a node with this address.
+fn arguments_on(address: &str) -> Vec<String> {
+    let given = strings(&container()["args"]).into_iter().map(|word| word.replace("$(HOST_IP)", address));
     ["portwright".to_owned()].into_iter().chain(given).collect()
 }
 
@@ -69,6 +74,15 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
 fn a_stop_has_the_time_that_the_program_may_take() {
     let grace = pod()["terminationGracePeriodSeconds"].as_u64().unwrap();
     assert!(grace >= 120 + 15 + 5, "{grace} s");
+}
+
+#[test]
+fn it_listens_where_the_node_is_reached_by_whichever_family() {
+    for (address, expected) in [("192.0.2.7", "192.0.2.7:9808"), ("2001:db8::7", "[2001:db8::7]:9808")] {
+        let cli = Cli::try_parse_from(arguments_on(address)).unwrap();
+        let Verb::Run(run) = &cli.verb else { panic!("{cli:?}") };
+        assert_eq!(run.listen.to_string(), expected);
+    }
 }
 
 /// An agent that was frozen for long has its next round at once, or when the slow timer has been 30 s; it may look for 15 s.
