@@ -24,6 +24,31 @@ fn every_example_is_accepted_by_the_program() {
 }
 
 #[test]
+fn no_example_wants_more_vfs_than_a_family_that_it_names_can_have() {
+    let (profiles, mut limits) = (portwright::builtin::profiles().unwrap(), 0);
+    for name in files("examples") {
+        let text = read(&format!("deploy/examples/{name}"));
+        let document = portwright_api::load([(name.as_str(), text.as_str())]).unwrap().remove(0);
+        for entry in &document.nics {
+            let named = profiles
+                .iter()
+                .filter(|profile| profile.drivers.iter().any(|driver| entry.select.drivers.contains(driver)));
+            for profile in named {
+                let Some(limit) = &profile.max_vfs else { continue };
+                limits += 1;
+                assert!(
+                    entry.vfs <= Some(limit.value),
+                    "{name}: {} has {} at most",
+                    profile.name,
+                    limit.value
+                );
+            }
+        }
+    }
+    assert!(limits > 0, "no family has a limit");
+}
+
+#[test]
 fn every_example_is_accepted_by_the_schema_of_the_definition() {
     let schema = policy_schema();
     for name in files("examples") {
