@@ -111,6 +111,7 @@ impl Findings {
 struct Context<'a> {
     observed: &'a Observed,
     management: ManagementPath,
+    profiles: &'a Profiles,
     /// A PF on which a write has not returned: it holds a lock that all SR-IOV writes of the node need.
     stuck: Option<PciAddress>,
     /// Whether pods can be evicted.
@@ -124,6 +125,7 @@ pub fn plan(observed: &Observed, desired: &Desired, profiles: &Profiles) -> Plan
     let context = Context {
         observed,
         management: management_path(observed),
+        profiles,
         stuck: observed.pfs.iter().find(|pf| pf.stuck.is_some()).map(|pf| pf.address),
         cluster: desired.cluster,
         pods: desired.pods.as_ref(),

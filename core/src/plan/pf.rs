@@ -111,6 +111,7 @@ impl PfPlanner<'_> {
         }
         if !stop {
             findings.steps.append(&mut ahead.steps);
+            findings.notes.append(&mut ahead.notes);
             if touches {
                 findings.notes.append(&mut notes);
                 let up = self.postponed_up(findings, &remake);

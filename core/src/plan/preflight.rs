@@ -7,7 +7,9 @@ use super::pf::PfPlanner;
 use crate::blocked::{Blocked, Reason};
 use crate::desired::{DriverWish, EswitchMode, VfGroup, VlanProtocol};
 use crate::id::{Object, VfRef};
+use crate::observed::{Pf, Vf};
 use crate::profile::VfAttribute;
+use crate::range::IndexSet;
 use crate::step::{Change, Disruption, DriverTarget};
 
 /// Whether a driver gives devices to user space through VFIO, which needs an IOMMU.
@@ -66,7 +68,7 @@ impl PfPlanner<'_> {
             if is_vfio(driver) {
                 self.check_iommu(findings, driver, group);
             }
-            self.check_module(findings, driver, group);
+            self.check_module(findings, driver, group, recreate);
         }
     }
 
@@ -161,7 +163,7 @@ impl PfPlanner<'_> {
         self.entry.groups.iter().filter(wants).flat_map(|group| group.vfs.iter()).any(|index| !has(index))
     }
 
-    fn check_module(&self, findings: &mut Findings, driver: &str, group: &VfGroup) {
+    fn check_module(&self, findings: &mut Findings, driver: &str, group: &VfGroup, recreate: bool) {
         let node = &self.context.observed.node;
         // A document without the lists (written by hand) says nothing about drivers.
         let silent = node.drivers.is_empty() && node.modules.is_empty();
@@ -172,6 +174,7 @@ impl PfPlanner<'_> {
         let object = Object::Pci(self.pf.address);
         if node.module_available(driver) && node.modprobe {
             findings.step(object, Change::LoadModule { module }, Disruption::None, false);
+            findings.notes.extend(self.bound_by_loading(driver, recreate));
             return;
         }
         let hint = if node.module_available(driver) {
@@ -188,6 +191,37 @@ impl PfPlanner<'_> {
             format!("{} driver {driver}, which is not there", want(group)),
             hint,
         ));
+    }
+
+    /// Says which VFs the kernel binds by itself as a VF driver comes: all of its kind that have none, of any port that probes.
+    /// A module for user space is loaded so that it binds nothing.
+    fn bound_by_loading(&self, driver: &str, recreate: bool) -> Option<String> {
+        let probes = |pf: &&Pf| {
+            let (profile, _) = self.context.profiles.find(pf);
+            let kind = profile.and_then(|profile| profile.vf_driver.as_ref());
+            pf.autoprobe.is(&true) && kind.is_some_and(|kind| kind.value == driver)
+        };
+        let taken = |pf: &Pf| {
+            let own = pf.address == self.pf.address;
+            // The plan removes or binds them itself.
+            let planned = |index: u16| {
+                own && (recreate
+                    || self.entry.group(index).is_some_and(|group| self.driver_of(group) == Some(driver)))
+            };
+            let free = |vf: &&Vf| {
+                let open = vf.driver_override.as_ref().is_none_or(|name| name == driver);
+                vf.driver.is_none() && open && !planned(vf.index)
+            };
+            let vfs = IndexSet::from_indexes(pf.vfs.iter().filter(free).map(|vf| vf.index))?;
+            Some(format!("VFs {vfs} of {}", pf.address))
+        };
+        let taken: Vec<String> = self.context.observed.pfs.iter().filter(probes).filter_map(taken).collect();
+        (!taken.is_empty()).then(|| {
+            format!(
+                "as {driver} is loaded, the kernel binds to it what has no driver on ports whose sriov_drivers_autoprobe is on: {}",
+                taken.join(", ")
+            )
+        })
     }
 
     /// Whether the PF's driver takes an attribute, as far as its profile says.
