@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::{Desired, DisruptionPolicy, Mode};
 use crate::id::{Object, PciAddress};
 use crate::observed::{Holder, Observed, Pf};
-use crate::ovs::{self, Pod};
+use crate::ovs::{self, Part, Pod, Target};
 use crate::plan::{Held, Plan};
 use crate::step::{Change, Disruption, Step};
-use crate::usage::{Use, uses};
+use crate::usage::{self, Use, uses};
 
 /// Stands where a pod's namespace would, if only its UID is known (kubelet's checkpoint has no names).
 pub const BY_UID: &str = "uid";
@@ -34,11 +34,30 @@ pub fn touched(steps: &[Step], observed: &Observed) -> BTreeSet<PciAddress> {
                 // A port without VFs may be a device itself.
                 touched.extend(observed.pf(*pf).filter(|pf| pf.vfs.is_empty()).map(|pf| pf.address));
             }
+            (Object::Named(_), Disruption::Bridge) => {
+                let vfs = usage::connected(observed, &interfaces(step, observed));
+                touched.extend(vfs.into_iter().filter_map(|vf| observed.vf(vf)).map(|vf| vf.address));
+            }
             (Object::Pci(_), Disruption::None)
             | (Object::Node | Object::Policy(..) | Object::Named(_), _) => {}
         }
     }
     touched
+}
+
+/// The interfaces of Open vSwitch that a step is about: of one port, of a bridge, of all bridges.
+fn interfaces<'a>(step: &Step, observed: &'a Observed) -> BTreeSet<&'a str> {
+    let target = Target::of(&step.object);
+    let bridges = observed.ovs.iter().flat_map(|ovs| &ovs.bridges);
+    let ports = bridges.flat_map(|bridge| bridge.ports.iter().map(move |port| (bridge, port)));
+    let is_meant = |(bridge, port): &(&ovs::Bridge, &ovs::Port)| match &target {
+        Some(Target::Switch) => true,
+        Some(Target::Bridge(name, Part::Itself)) => bridge.name == *name,
+        Some(Target::Bridge(name, Part::Port(one))) => bridge.name == *name && port.name == *one,
+        Some(Target::Bridge(_, Part::Mirror(_))) | None => false,
+    };
+    let meant = ports.filter(is_meant).flat_map(|(_, port)| &port.interfaces);
+    meant.map(|interface| interface.name.as_str()).collect()
 }
 
 /// The policies that need a turn, each with the PFs and bridges that must wait for it: where steps disrupt somebody, and

@@ -104,9 +104,12 @@ fn shown(observed: &Observed) -> ManagementPath {
     if let Sight::Partial { why } = &observed.management.sight {
         path.unseen = Some(format!("may carry the node's own traffic ({why})"));
     }
-    for (name, why) in starts(observed) {
-        descend(observed, &name, &why, &mut path.netdevs);
+    let starts = starts(observed);
+    for (name, why) in &starts {
+        descend(observed, name, why, &mut path.netdevs);
     }
+    // What it starts at says so, also where it is below another start.
+    path.netdevs.extend(starts);
     for (name, why) in &path.netdevs {
         if let Some(address) = observed.link(name).and_then(|link| link.pci).or_else(|| owner(observed, name))
         {

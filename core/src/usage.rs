@@ -1,10 +1,11 @@
 //! Whether a VF is in use. A VF in use is never touched unless the policy says `Force`, and then only if pods and
 //! network namespaces are all that holds it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::id::VfRef;
-use crate::observed::{FileKind, Holder, Observed, Sight};
+use crate::observed::{FileKind, Holder, Observed, Pf, Sight, Vf};
 
 /// One thing that makes a VF count as in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,26 +88,48 @@ impl fmt::Display for Use {
     }
 }
 
+/// The VFs that are connected by these interfaces of a switch, which are their netdevs or their representors.
+pub fn connected(observed: &Observed, interfaces: &BTreeSet<&str>) -> Vec<VfRef> {
+    let of_pf = |pf: &Pf| {
+        let is_among = |vf: &&Vf| {
+            let netdevs = vf.netdevs.iter().map(|netdev| netdev.name.as_str());
+            netdevs
+                .chain(vf.netdev.as_deref())
+                .chain(vf.representor.as_deref())
+                .any(|one| interfaces.contains(one))
+        };
+        let vfs = pf.vfs.iter().filter(is_among);
+        vfs.map(|vf| VfRef { pf: pf.address, index: vf.index }).collect::<Vec<_>>()
+    };
+    observed.pfs.iter().flat_map(of_pf).collect()
+}
+
 /// Everything that makes an existing VF count as in use; empty means idle.
 pub fn uses(observed: &Observed, vf: VfRef) -> Vec<Use> {
+    uses_beside(observed, vf, &BTreeSet::new())
+}
+
+/// The same, without what these netdevs are a part of: for changes of the switch that they are in.
+pub fn uses_beside(observed: &Observed, vf: VfRef, apart: &BTreeSet<&str>) -> Vec<Use> {
     let Some(found) = observed.vf(vf) else { return Vec::new() };
     // Pods come first: draining one is what helps, whatever else it holds.
     let mut holders = found.holders.clone();
     holders.sort();
     let mut uses: Vec<Use> = holders.into_iter().map(Use::Held).collect();
-    for netdev in found.netdevs.iter().map(|netdev| netdev.name.as_str()) {
+    let counts = |netdev: &&str| !apart.contains(netdev);
+    for netdev in found.netdevs.iter().map(|netdev| netdev.name.as_str()).filter(counts) {
         uses.extend(
             netdev_uses(observed, netdev)
                 .into_iter()
                 .map(|what| Use::Netdev { netdev: netdev.to_owned(), what }),
         );
     }
-    if let Some(representor) = &found.representor {
+    if let Some(representor) = found.representor.as_deref().filter(counts) {
         // A representor in a bridge means that somebody switches for this VF.
         uses.extend(
             netdev_uses(observed, representor)
                 .into_iter()
-                .map(|what| Use::Netdev { netdev: representor.clone(), what }),
+                .map(|what| Use::Netdev { netdev: representor.to_owned(), what }),
         );
     }
     // Hidden users never yield: behind a pod that was seen there may be an open VFIO file that was not.

@@ -14,7 +14,17 @@ fn rows_of_others_are_never_touched() {
 
     let adopting =
         "bridges:\n- {name: ex, adopt: true, ports: [{name: own0, type: internal}], options: {stp: true}}";
-    rig.apply(adopting);
+    let adopting = rig.policy("p", adopting);
+    let asked = rig.apply_file(&adopting, &[]);
+    assert_eq!(blocked(&asked), ["bridge/ex NeedsDisruption"], "a spanning tree cuts keep off: {asked:#?}");
+    assert_eq!(rig.vsctl("get bridge ex stp_enable"), "false");
+    let allowed = rig.apply_file(&adopting, &["--allow-disruption"]);
+    assert_eq!(
+        (allowed.code, rig.vsctl("get bridge ex stp_enable").as_str()),
+        (Some(0), "true"),
+        "{allowed:#?}"
+    );
+    rig.is_in_sync(&adopting);
     assert_eq!(rig.vsctl("get port keep tag external_ids"), "3\n{}", "unlisted ports stay as they are");
     assert_eq!(rig.vsctl("get bridge ex other_config:mac-aging-time external_ids:theirs"), "\"77\"\n\"1\"");
     assert_eq!(rig.vsctl("get bridge ex external_ids:portwright.dev/owner"), "p");

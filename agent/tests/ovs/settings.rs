@@ -98,7 +98,7 @@ fn a_datapath_is_changed_only_when_that_is_allowed() {
     let refused = rig.apply_file(&file, &[]);
     assert_eq!(blocked(&refused), ["bridge/br0 NeedsDisruption"], "{refused:#?}");
     let message = refused.json()["after"]["blocked"][0]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("cuts its ports pod0"), "{message}");
+    assert!(message.contains("cuts pod0 off"), "{message}");
     assert_eq!(rig.vsctl("get bridge br0 datapath_type"), "netdev");
     let allowed = rig.apply_file(&file, &["--allow-disruption"]);
     assert_eq!(rig.vsctl("get bridge br0 datapath_type"), "system");

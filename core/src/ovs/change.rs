@@ -83,7 +83,8 @@ impl NewPort {
 /// A change of Open vSwitch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Set `other_config:hw-offload` of the switch. Takes effect when ovs-vswitchd is restarted, which we never do.
+    /// Set `other_config:hw-offload` of the switch. On, ovs-vswitchd acts at once, on all ports; off takes effect when it is
+    /// restarted, which we never do.
     SetHwOffload {
         /// Present value.
         from: Option<bool>,

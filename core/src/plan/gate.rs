@@ -1,6 +1,6 @@
 //! What a policy may disrupt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::pf::PfPlanner;
 use super::{Findings, Held};
@@ -8,7 +8,7 @@ use crate::affected::evictable;
 use crate::blocked::{Blocked, Reason};
 use crate::desired::DisruptionPolicy;
 use crate::id::{Object, VfRef};
-use crate::ovs::Pod;
+use crate::ovs::{Pod, Target};
 use crate::range::IndexSet;
 use crate::step::Disruption;
 use crate::usage::Use;
@@ -96,6 +96,7 @@ pub(super) fn gate(
         let who = match disruption {
             Disruption::None | Disruption::Vf => "this VF",
             Disruption::Pf => "this port and its VFs",
+            Disruption::Bridge if object == Target::Switch.object() => "all bridges",
             Disruption::Bridge => "this bridge",
             Disruption::NodePath => "the node",
         };
@@ -114,7 +115,7 @@ pub(super) fn gate(
         users.iter().filter(|(_, uses)| !forced || uses.iter().any(|held| !held.yields_to_force())).collect();
     if held.is_empty() {
         notes.extend(users.iter().map(|(vf, uses)| {
-            format!("Force: VF {} {}; {what} will {consequence}", vf.index, all_uses(uses))
+            format!("Force: {} {}; {what} will {consequence}", name(&object, &[*vf]), all_uses(uses))
         }));
         return Ok(true);
     }
@@ -133,16 +134,26 @@ pub(super) fn gate(
     let told = Told { object: &object, what, consequence, alternative, users, pods: permit.pods };
     let (hidden, seen): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, uses)| unseen(uses));
     let mut obstacles: Vec<Blocked> =
-        seen.into_iter().map(|(vf, uses)| told.obstacle(&name(&[*vf]), uses)).collect();
+        seen.into_iter().map(|(vf, uses)| told.obstacle(&name(&object, &[*vf]), uses)).collect();
     // What hides one VF's users hides all: said once.
     if let Some((_, uses)) = hidden.first() {
         let vfs: Vec<VfRef> = hidden.iter().map(|(vf, _)| *vf).collect();
-        obstacles.push(told.obstacle(&name(&vfs), uses));
+        obstacles.push(told.obstacle(&name(&object, &vfs), uses));
     }
     Err(Refusal { blocked: obstacles, held: Some(waits_for) })
 }
 
-fn name(vfs: &[VfRef]) -> String {
+/// VFs by index, and by port where the object does not say which.
+fn name(object: &Object, vfs: &[VfRef]) -> String {
+    let indexes = indexes(vfs);
+    let ports: BTreeSet<String> = vfs.iter().map(|vf| vf.pf.to_string()).collect();
+    match object {
+        Object::Node | Object::Policy(..) | Object::Pci(_) | Object::Vf(_) => indexes,
+        Object::Named(_) => format!("{indexes} of {}", ports.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn indexes(vfs: &[VfRef]) -> String {
     match IndexSet::from_indexes(vfs.iter().map(|vf| vf.index)) {
         Some(set) if vfs.len() > 1 => format!("VFs {set}"),
         Some(set) => format!("VF {set}"),

@@ -179,6 +179,9 @@ fn line(step: &Step, indexes: Vec<u16>) -> Line {
         (Disruption::Vf, 0 | 1) => "disrupts traffic of this VF",
         (Disruption::Vf, _) => "disrupts traffic of these VFs",
         (Disruption::Pf, _) => "disrupts traffic on this port",
+        (Disruption::Bridge, _) if step.object == Target::Switch.object() => {
+            "disrupts traffic of all bridges"
+        }
         (Disruption::Bridge, _) => "disrupts traffic of this bridge",
         (Disruption::NodePath, _) => "disrupts the node's own network",
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portwright_core::desired::{Desired, DisruptionPolicy, Document, Mode};
-use portwright_core::observed::{DefaultRoute, Link, Observed};
+use portwright_core::observed::{DefaultRoute, Link, Observed, Pf};
 use portwright_core::ovs::{
     Bond, BondMode, Bridge, BridgeOptions, BridgeWish, Collect, Copies, Datapath, Direction, FailMode,
     IFINDEX_KEY, Interface, Map, Mirror, MirrorWish, OWNER_KEY, Output, Ovs, Pod, PodSelect, Policing, Port,
@@ -74,7 +74,21 @@ fn observed(choices: &mut Choices<'_>) -> Observed {
         port.gone_for.take_if(|_| observed.links.iter().any(|link| link.name == port.name));
     }
     observed.ovs = Some(Ovs { settled: true, bridges, ..Ovs::default() });
+    observed.pfs.push(represented(choices));
     observed
+}
+
+/// A PF whose VFs are connected by two of the ports. Somebody may have them.
+fn represented(choices: &mut Choices<'_>) -> Pf {
+    let vf = |choices: &mut Choices<'_>, index: u16| {
+        let holder = serde_json::json!([{"kind": "pod", "namespace": "web", "name": "a", "container": "c", "resource": "x/y"}]);
+        let holders = if choices.chance(30) { holder } else { serde_json::json!([]) };
+        let representor = PORTS[5 + usize::from(index)];
+        serde_json::json!({"index": index, "address": format!("0000:01:10.{index}"), "device": "1018", "representor": representor, "holders": holders})
+    };
+    let vfs = [vf(choices, 0), vf(choices, 1)];
+    let pf = serde_json::json!({"address": "0000:01:00.0", "vendor": "15b3", "device": "1017", "class": "020000", "totalVfs": 2, "vfs": vfs});
+    serde_json::from_value(pf).unwrap()
 }
 
 fn bridge(choices: &mut Choices<'_>, name: &str, free: &mut Vec<&str>) -> Bridge {
@@ -177,6 +191,7 @@ fn document(choices: &mut Choices<'_>, name: &str) -> Document {
             DisruptionPolicy::WhenIdle,
             DisruptionPolicy::WhenIdle,
             DisruptionPolicy::Never,
+            DisruptionPolicy::Force,
         ]),
         nics: Vec::new(),
         pools: Vec::new(),

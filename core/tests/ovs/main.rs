@@ -21,9 +21,9 @@ mod pods;
 
 use std::collections::BTreeMap;
 
-use portwright_core::desired::Desired;
+use portwright_core::desired::{Desired, DisruptionPolicy};
 use portwright_core::ovs::{self, Bridge, Mirror, OWNER_KEY, Port, Target};
-use portwright_core::{Change, Observed, Plan, Profiles, Step, plan};
+use portwright_core::{Change, Disruption, Observed, Plan, Profiles, Step, plan};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -126,7 +126,70 @@ fn protected(plan: &Plan, observed: &Observed) -> Checked {
             return Err(format!("{step} touches the management path"));
         }
     }
-    plan.steps.iter().try_for_each(|step| spares_the_way_out(step, observed, ovs))
+    for step in &plan.steps {
+        spares_the_way_out(step, observed, ovs)?;
+        let bridge = step.object.bridge().and_then(|name| ovs.bridge(name));
+        let Some(bridge) = bridge.filter(|_| !step.object.to_string().contains("/port/")) else { continue };
+        let carries = bridge.interfaces().any(|one| path.netdevs.contains_key(&one.name));
+        let harmful =
+            ["set-fail-mode", "set-stp", "set-rstp", "set-mtu-request", "set-datapath", "remove-bridge"];
+        if carries && harmful.contains(&step.change.action()) {
+            return Err(format!("{step} is on a bridge that the node is reached over"));
+        }
+    }
+    Ok(())
+}
+
+/// Who is cut off by a step has to be asked first: the policy, users of VFs, and whoever has ports there.
+fn disruption_is_asked_for(plan: &Plan, observed: &Observed, desired: &Desired) -> Checked {
+    let ours = |port: &Port| desired.documents.iter().any(|one| Some(one.name.as_str()) == port.owner());
+    let adopts = |bridge: &str| {
+        desired.documents.iter().flat_map(|one| &one.ovs.bridges).any(|one| one.name == bridge && one.adopt)
+    };
+    let mut now = observed.clone();
+    for step in &plan.steps {
+        let before = now.clone();
+        run(&mut now, step)?;
+        let ovs = before.ovs.as_ref().ok_or("no switch")?;
+        let Change::Ovs { owner, .. } = &step.change else { continue };
+        let Some(bridge) = step.object.bridge().and_then(|name| ovs.bridge(name)) else { continue };
+        let cut: Vec<&Port> = match (step.change.action(), Target::of(&step.object)) {
+            ("set-fail-mode" | "set-stp" | "set-rstp" | "set-datapath" | "remove-bridge", _) => {
+                bridge.others().collect()
+            }
+            (
+                "set-interface-type" | "set-bond-mode" | "set-lacp" | "set-bond-members" | "remove-port",
+                Some(target),
+            ) => {
+                let ovs::Target::Bridge(_, ovs::Part::Port(name)) = target else { continue };
+                bridge.port(&name).into_iter().collect()
+            }
+            _ => continue,
+        };
+        let cut: Vec<&Port> = cut.into_iter().filter(|port| port.gone_for.is_none()).collect();
+        if cut.is_empty() {
+            continue;
+        }
+        if step.disruption != Disruption::Bridge {
+            return Err(format!("{step} cuts ports and is called harmless"));
+        }
+        let policy = desired.documents.iter().find(|one| one.name == *owner).map(|one| one.disruption);
+        if policy == Some(DisruptionPolicy::Never) {
+            return Err(format!("{step} under Never"));
+        }
+        let vfs = || observed.pfs.iter().flat_map(|pf| &pf.vfs).filter(|vf| !vf.holders.is_empty());
+        let held = |port: &&&Port| vfs().any(|vf| vf.representor.as_ref() == Some(&port.name));
+        if let Some(port) = cut.iter().find(held)
+            && !(policy == Some(DisruptionPolicy::Force) && step.force)
+        {
+            return Err(format!("{step} cuts off the user of a VF behind {}", port.name));
+        }
+        let foreign = cut.iter().find(|port| !ours(port) && !adopts(&bridge.name));
+        if let Some(port) = foreign.filter(|_| !desired.allow_disruption) {
+            return Err(format!("{step} cuts off {} of others", port.name));
+        }
+    }
+    Ok(())
 }
 
 /// A port that gets a mirror's copies loses its own traffic: it is none with the node's address, and not the only way out of
@@ -163,6 +226,7 @@ fn play(numbers: &[u16], tally: &mut BTreeMap<&'static str, u32>) -> Checked {
     if !allowed {
         protected(&first, &observed)?;
     }
+    disruption_is_asked_for(&first, &observed, &desired)?;
     if first != planned(&observed, &desired) {
         return Err("two plans of one node differ".to_owned());
     }

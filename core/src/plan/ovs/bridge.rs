@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::bind::Bound;
+use super::cut::{self, Cut};
 use super::path::{ALLOW, on_path};
 use super::uplink::{self, Wanted};
-use super::{Scene, Work, disruption_gate, mirror, port};
+use super::{Scene, Work, mirror, port};
 use crate::blocked::Reason;
-use crate::desired::DisruptionPolicy;
-use crate::ovs::{
-    Bridge, BridgeWish, Change, MirrorWish, NewBridge, Port, Setting, Target, of_bridge_setting,
-};
-use crate::step::Disruption;
+use crate::ovs::{Bridge, BridgeWish, Change, MirrorWish, NewBridge, Setting, Target, of_bridge_setting};
 
 /// Plans a bridge with its ports and mirrors.
 pub(super) fn plan_bridge(
@@ -190,7 +187,18 @@ fn settings(scene: &Scene<'_>, bound: &Bound<'_, BridgeWish>, bridge: &Bridge, w
             work.findings.obstacle(&target, Reason::ManagementPath, what, ALLOW);
             continue;
         }
-        work.findings.set(&target, owner, from, to);
+        match stops_traffic(bridge, &to) {
+            None => work.findings.set(&target, owner, from, to),
+            Some(what) => {
+                let ports = cut::all_of(scene, bridge);
+                let others = cut::others(scene, bridge, wish.adopt, &ports, None);
+                let policy = bound.document.disruption;
+                let cut = Cut { target: &target, what, policy, ports, others };
+                if let Some(leave) = cut::leave(scene, &cut, &mut work.findings) {
+                    work.findings.let_through(&target, owner, Change::Set { from, to }, leave);
+                }
+            }
+        }
     }
 }
 
@@ -204,15 +212,46 @@ fn same(from: &Setting, to: &Setting) -> bool {
     }
 }
 
-/// What a setting does that may stop traffic for a while or for good.
-fn may_cut_off(to: &Setting) -> Option<&'static str> {
+/// What a setting does that may cut off a node that is reached over the bridge: all but what is known to do no harm.
+fn may_cut_off(to: &Setting) -> Option<String> {
     match to {
-        Setting::FailMode(Some(mode)) if mode == "secure" => Some("forwarding only what flows say"),
-        Setting::Stp(true) | Setting::Rstp(true) => Some("a spanning tree"),
-        Setting::FailMode(_)
-        | Setting::Stp(_)
-        | Setting::Rstp(_)
-        | Setting::Owner(_)
+        Setting::FailMode(Some(mode)) if mode == "secure" => {
+            Some("forwarding only what flows say".to_owned())
+        }
+        Setting::FailMode(_) => Some("dropping its flows for another fail mode".to_owned()),
+        Setting::Stp(true) | Setting::Rstp(true) => Some("a spanning tree".to_owned()),
+        Setting::Stp(false) | Setting::Rstp(false) => Some("taking its spanning tree away".to_owned()),
+        Setting::OtherConfig(key, _) => {
+            (!HARMLESS.contains(&key.as_str())).then(|| format!("changing other_config:{key}"))
+        }
+        Setting::MtuRequest(_) => Some("changing its MTU".to_owned()),
+        Setting::Owner(_) | Setting::ExternalId(..) | Setting::McastSnooping(_) | Setting::FloodVlans(_) => {
+            None
+        }
+        Setting::Kind(_)
+        | Setting::InterfaceOption(..)
+        | Setting::Vlan(_)
+        | Setting::BondMode(_)
+        | Setting::Lacp(_)
+        | Setting::Members(_)
+        | Setting::Qos(_)
+        | Setting::Policing(_) => None,
+    }
+}
+
+/// Keys of `other_config` that say how much is remembered and for how long.
+const HARMLESS: [&str; 4] =
+    ["mac-aging-time", "mac-table-size", "mcast-snooping-aging-time", "mcast-snooping-table-size"];
+
+/// What stops the traffic of a whole bridge for a time: flows are dropped, or ports wait in a spanning tree.
+fn stops_traffic(bridge: &Bridge, to: &Setting) -> Option<&'static str> {
+    match to {
+        Setting::FailMode(_) => Some("changing the fail mode"),
+        Setting::Stp(_) => Some("switching STP"),
+        Setting::Rstp(_) => Some("switching RSTP"),
+        Setting::OtherConfig(key, _) if bridge.stp && key.starts_with("stp-") => Some("changing STP"),
+        Setting::OtherConfig(key, _) if bridge.rstp && key.starts_with("rstp-") => Some("changing RSTP"),
+        Setting::Owner(_)
         | Setting::OtherConfig(..)
         | Setting::ExternalId(..)
         | Setting::McastSnooping(_)
@@ -246,36 +285,12 @@ fn set_datapath(
         return;
     }
     let cuts: BTreeSet<String> = bridge.others().map(|port| port.name.clone()).collect();
-    let list: Vec<&str> = cuts.iter().map(String::as_str).collect();
-    let what = match list.len() {
-        0 => format!("changing the datapath to {wanted} makes the bridge anew"),
-        _ => format!(
-            "changing the datapath to {wanted} makes the bridge anew and cuts its ports {}",
-            list.join(", ")
-        ),
-    };
-    let others = not_to_be_cut(scene, bound, bridge);
-    if disruption_gate(scene, bound.document.disruption, &target, &what, &others, &mut work.findings) {
+    let what = format!("changing the datapath to {wanted}, which makes the bridge anew,");
+    let ports = cut::all_of(scene, bridge);
+    let others = cut::others(scene, bridge, bound.wish.adopt, &ports, None);
+    let cut = Cut { target: &target, what: &what, policy: bound.document.disruption, ports, others };
+    if let Some(leave) = cut::ask(scene, &cut, &mut work.findings) {
         let change = Change::SetDatapath { from: bridge.datapath.clone(), to: wanted.to_owned(), cuts };
-        work.findings.disruptive_change(&target, &bound.document.name, change, Disruption::Bridge);
+        work.findings.let_through(&target, &bound.document.name, change, leave);
     }
-}
-
-/// Ports that nobody may cut off without leave: those that the policy does not list, and, unless it says `disruption: Force`,
-/// those by which a VF that somebody holds is connected.
-fn not_to_be_cut<'a>(scene: &Scene<'a>, bound: &Bound<'_, BridgeWish>, bridge: &'a Bridge) -> Vec<&'a str> {
-    let force = bound.document.disruption == DisruptionPolicy::Force;
-    let vfs = || scene.observed().pfs.iter().flat_map(|pf| &pf.vfs);
-    let is_held = |port: &Port| {
-        vfs().filter(|vf| !vf.holders.is_empty()).any(|vf| {
-            let representor = vf.representor.as_ref();
-            representor.is_some_and(|name| port.interfaces.iter().any(|one| one.name == *name))
-        })
-    };
-    let is_listed = |port: &Port| {
-        let here = scene.claims.homes(&port.name).is_some_and(|homes| homes.contains(&bridge.name));
-        here && (bound.wish.adopt || scene.is_ours(port.owner()))
-    };
-    let others = bridge.others().filter(|port| !is_listed(port) || (!force && is_held(port)));
-    others.map(|port| port.name.as_str()).collect()
 }

@@ -67,10 +67,12 @@ fn from_bridge(
             continue;
         }
         if moves {
-            remove_port(scene, name, port, owner, &mut departures.first);
+            remove_port(scene, found, port, owner, bound, &mut departures.first);
+            let mut notes = std::mem::take(&mut departures.first.notes);
+            departures.unlisted.entry(name.clone()).or_default().notes.append(&mut notes);
         } else if !is_leaving {
             let unlisted = departures.unlisted.entry(name.clone()).or_default();
-            remove_port(scene, name, port, owner, unlisted);
+            remove_port(scene, found, port, owner, bound, unlisted);
         }
     }
 }

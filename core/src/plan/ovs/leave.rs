@@ -4,19 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bind::Bindings;
+use super::cut::{self, Cut};
 use super::path::reached_over;
 use super::{LEAVE_LISTED, Scene, append, mirror};
 use crate::blocked::Reason;
-use crate::desired::DisruptionPolicy;
-use crate::ovs::{Bridge, Change, Target};
+use crate::ovs::{Bridge, Change, Port, Target};
 use crate::plan::{Findings, Plan, Subject};
-use crate::step::{self, Disruption};
+use crate::step;
 
 /// Plans what goes away.
 pub(super) fn plan_leaving(
     scene: &Scene<'_>,
     bindings: &Bindings<'_>,
     unlisted: &mut BTreeMap<String, Findings>,
+    first: &Findings,
     plan: &mut Plan,
     findings: &mut Findings,
 ) {
@@ -26,11 +27,13 @@ pub(super) fn plan_leaving(
             Some(owner) if scene.is_ours(Some(owner)) => remove(scene, bridge, owner, &mut found),
             Some(_) | None => clear(scene, bindings, bridge, &mut found),
         }
-        if found.steps.is_empty() && found.blocked.is_empty() {
+        let moved = || first.steps.iter().filter(|step| step.object.bridge() == Some(&bridge.name));
+        let waits = first.blocked.iter().any(|blocked| blocked.object.bridge() == Some(&bridge.name));
+        if found.steps.is_empty() && found.blocked.is_empty() && moved().next().is_none() && !waits {
             continue;
         }
         // On a bridge of somebody else several policies may have something: the first stands for all.
-        let of_step = found.steps.iter().find_map(|step| {
+        let of_step = found.steps.iter().chain(moved()).find_map(|step| {
             if let step::Change::Ovs { owner, .. } = &step.change { Some(owner.clone()) } else { None }
         });
         let policy =
@@ -39,7 +42,7 @@ pub(super) fn plan_leaving(
             object: Target::bridge(&bridge.name).object(),
             heading: String::new(),
             policy: policy.unwrap_or_default(),
-            notes: Vec::new(),
+            notes: std::mem::take(&mut found.notes),
         });
         append(findings, &mut found);
     }
@@ -67,15 +70,12 @@ fn remove(scene: &Scene<'_>, bridge: &Bridge, owner: &str, findings: &mut Findin
         findings.obstacle(&target, Reason::ManagementPath, what, LEAVE_LISTED);
         return;
     }
-    let document = scene.desired.documents.iter().find(|document| document.name == owner);
-    if document.is_some_and(|document| document.disruption == DisruptionPolicy::Never) {
-        let what = "removing it cuts its ports, and the policy says `disruption: Never`";
-        let hint = "set `disruption: WhenIdle` for a time in which it may be done";
-        findings.obstacle(&target, Reason::NeedsDisruption, what, hint);
-        return;
-    }
+    let policy = cut::strictest(scene, bridge.others().filter_map(Port::owner).chain([owner]));
+    let ports = cut::all_of(scene, bridge);
+    let cut = Cut { target: &target, what: "removing the bridge", policy, ports, others: Vec::new() };
+    let Some(leave) = cut::ask(scene, &cut, findings) else { return };
     let from: BTreeSet<String> = bridge.others().map(|port| port.name.clone()).collect();
-    findings.disruptive_change(&target, owner, Change::RemoveBridge { from }, Disruption::Bridge);
+    findings.let_through(&target, owner, Change::RemoveBridge { from }, leave);
 }
 
 /// Takes our mirrors off a bridge of somebody else.

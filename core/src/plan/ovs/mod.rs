@@ -1,5 +1,6 @@
 //! Plans Open vSwitch: which policy each bridge and mirror follows ([`bind`]), then each bridge ([`bridge`]) with its
-//! uplinks ([`uplink`]), ports ([`port`]) and mirrors ([`mirror`]), what of it the node is reached over ([`path`]), what no policy lists any more ([`leave`]), and ports
+//! uplinks ([`uplink`]), ports ([`port`]) and mirrors ([`mirror`]), what of it the node is reached over ([`path`]) and what
+//! would be cut ([`cut`]), what no policy lists any more ([`leave`]), and ports
 //! that are only leftovers ([`stale`]).
 //!
 //! Ports that go come first ([`depart`]), and the rest is planned without them. Steps of one bridge stand together, so that
@@ -8,6 +9,7 @@
 pub(crate) mod bind;
 mod bridge;
 mod claim;
+mod cut;
 mod depart;
 mod leave;
 mod mirror;
@@ -22,10 +24,10 @@ use std::collections::BTreeSet;
 
 use super::{Context, Findings, Plan, Subject};
 use crate::blocked::{Blocked, Reason};
-use crate::desired::{Desired, DisruptionPolicy};
+use crate::desired::Desired;
 use crate::management::{ManagementPath, management_path};
 use crate::observed::Observed;
-use crate::ovs::{Change, Interface, Ovs, Port, Setting, Target};
+use crate::ovs::{Bridge, BridgeWish, Change, Interface, Ovs, Port, Setting, Target};
 use crate::step::{self, Disruption};
 use claim::Claims;
 
@@ -70,12 +72,8 @@ struct Work {
 
 impl Findings {
     fn change(&mut self, target: &Target, owner: &str, change: Change) {
-        self.disruptive_change(target, owner, change, Disruption::None);
-    }
-
-    fn disruptive_change(&mut self, target: &Target, owner: &str, change: Change, disruption: Disruption) {
         let change = step::Change::Ovs { owner: owner.to_owned(), change: Box::new(change) };
-        self.step(target.object(), change, disruption, false);
+        self.step(target.object(), change, Disruption::None, false);
     }
 
     fn set(&mut self, target: &Target, owner: &str, from: Setting, to: Setting) {
@@ -119,7 +117,7 @@ pub(super) fn plan_ovs(context: &Context<'_>, desired: &Desired, plan: &mut Plan
     }
     let mut first = departures.first;
     let mut rest = Findings::default();
-    switch::plan_switch(&scene, plan, &mut rest);
+    switch::plan_switch(&scene, &bindings, plan, &mut rest);
     for bound in &bindings.bridges {
         let mut work = Work::default();
         if let Some(mut unlisted) = departures.unlisted.remove(&bound.wish.name) {
@@ -140,12 +138,13 @@ pub(super) fn plan_ovs(context: &Context<'_>, desired: &Desired, plan: &mut Plan
         append(&mut rest, &mut work.findings);
     }
     mirror::on_other_bridges(&scene, &bindings, &mut rest);
-    leave::plan_leaving(&scene, &bindings, &mut departures.unlisted, plan, &mut rest);
+    leave::plan_leaving(&scene, &bindings, &mut departures.unlisted, &first, plan, &mut rest);
     name_ports_that_come_up(&scene, &first, plan);
     append(&mut first, &mut rest);
     plan.steps.append(&mut first.steps);
     plan.blocked.append(&mut first.blocked);
     plan.unknown.append(&mut first.unknown);
+    plan.held.append(&mut first.held);
 }
 
 /// PFs that are set up as uplinks have a heading of their own.
@@ -168,6 +167,8 @@ fn append(to: &mut Findings, from: &mut Findings) {
     to.steps.append(&mut from.steps);
     to.blocked.append(&mut from.blocked);
     to.unknown.append(&mut from.unknown);
+    to.notes.append(&mut from.notes);
+    to.held.append(&mut from.held);
 }
 
 /// OVSDB was not read: an obstacle for each thing that is wanted of it.
@@ -191,47 +192,37 @@ fn unreachable(context: &Context<'_>, desired: &Desired, plan: &mut Plan) {
     }
 }
 
-/// Removes a port that is ours, with its reason why not if the management path runs over it.
-fn remove_port(scene: &Scene<'_>, bridge: &str, port: &Port, owner: &str, findings: &mut Findings) {
-    let target = Target::port(bridge, &port.name);
+/// Removes a port that is ours, with its reason why not if the management path runs over it or somebody would be cut off.
+fn remove_port(
+    scene: &Scene<'_>,
+    bridge: &Bridge,
+    port: &Port,
+    owner: &str,
+    bound: Option<&bind::Bound<'_, BridgeWish>>,
+    findings: &mut Findings,
+) {
+    let target = Target::port(&bridge.name, &port.name);
     let on_path =
         port.interfaces.iter().find_map(|interface| Some((interface, scene.carries_the_node(interface)?)));
     if let Some((interface, why)) = on_path {
-        let what =
-            format!("{} {why}; removing it from bridge {bridge} could cut the node off", interface.name);
+        let what = format!(
+            "{} {why}; removing it from bridge {} could cut the node off",
+            interface.name, bridge.name
+        );
         findings.obstacle(&target, Reason::ManagementPath, what, LEAVE_LISTED);
         return;
     }
+    let of_bridge = bound.map(|bound| bound.document.name.as_str());
+    let policy = cut::strictest(scene, of_bridge.into_iter().chain([owner]));
+    let ports = cut::with(scene, bridge, port);
+    let adopts = bound.is_some_and(|bound| bound.wish.adopt);
+    let others = cut::others(scene, bridge, adopts, &ports, Some(&port.name));
+    let what = format!("removing port {}", port.name);
+    let cut = cut::Cut { target: &target, what: &what, policy, ports, others };
+    let Some(leave) = cut::leave(scene, &cut, findings) else { return };
     let kind = port.interfaces.first().map(|interface| interface.kind.clone()).unwrap_or_default();
-    findings.change(&target, owner, Change::RemovePort { from: kind });
+    findings.let_through(&target, owner, Change::RemovePort { from: kind }, leave);
 }
 
 /// What to do when something on the management path is no longer listed.
 const LEAVE_LISTED: &str = "list it again, or move the node's own traffic to another port first";
-
-/// Lets a disruptive change through, or says what is in the way: the policy, or ports of `others` that it would cut off.
-fn disruption_gate(
-    scene: &Scene<'_>,
-    policy: DisruptionPolicy,
-    target: &Target,
-    what: &str,
-    others: &[&str],
-    findings: &mut Findings,
-) -> bool {
-    if policy == DisruptionPolicy::Never {
-        let what = format!("{what}, and the policy says `disruption: Never`");
-        let hint = "set `disruption: WhenIdle` for a time in which it may be done";
-        findings.obstacle(target, Reason::NeedsDisruption, what, hint);
-        return false;
-    }
-    if others.is_empty() || scene.desired.allow_disruption {
-        return true;
-    }
-    let what = format!("{what}, and that was not allowed");
-    let hint = format!(
-        "take {} off the bridge first; or run `portwright apply --allow-disruption` when it may be done, with the daemon stopped",
-        others.join(", ")
-    );
-    findings.obstacle(target, Reason::NeedsDisruption, what, hint);
-    false
-}

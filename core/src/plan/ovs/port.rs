@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::bind::Bound;
+use super::cut::{self, Cut};
 use super::uplink::{self, Wanted};
-use super::{Scene, Work};
+use super::{Scene, Work, path};
 use crate::blocked::Reason;
 use crate::ovs::{Bridge, BridgeWish, Change, IFINDEX_KEY, NewPort, Port, Setting, Target, of_port_setting};
 use crate::plan::Findings;
@@ -18,7 +19,6 @@ pub(super) fn plan_ports(
     work: &mut Work,
 ) -> BTreeSet<String> {
     let bridge_name = bound.wish.name.as_str();
-    let owner = bound.document.name.as_str();
     let mut names = BTreeSet::from([bridge_name.to_owned()]);
     for one in wanted {
         if let Some(why) = scene.claims.refuses(bridge_name, one) {
@@ -29,7 +29,7 @@ pub(super) fn plan_ports(
         let there = found.and_then(|bridge| Some((bridge, bridge.port(&one.name)?)));
         let stays = match there {
             Some((bridge, port)) => keep(scene, bound, bridge, port, one, &mut work.findings),
-            None => add(scene, bridge_name, owner, one, work),
+            None => add(scene, bound, found, one, work),
         };
         if stays {
             names.insert(one.name.clone());
@@ -77,8 +77,8 @@ fn keep(
     findings.set(&target, owner, from, Setting::Owner(Some(owner.to_owned())));
     for to in settings(port, one) {
         let Some(from) = of_port_setting(port, &to) else { continue };
-        if let Some(why) = blocks(scene, port, one, &to) {
-            findings.obstacle(&target, Reason::ManagementPath, why, super::path::ALLOW);
+        if let Some(why) = blocks(scene, bound.wish, bridge, port, one, &to) {
+            findings.obstacle(&target, Reason::ManagementPath, why, path::ALLOW);
             continue;
         }
         if let (Setting::Members(have), Setting::Members(want)) = (&from, &to)
@@ -90,7 +90,17 @@ fn keep(
                 continue;
             }
         }
-        findings.set(&target, owner, from, to);
+        if !stops_traffic(&to) {
+            findings.set(&target, owner, from, to);
+            continue;
+        }
+        let ports = cut::with(scene, bridge, port);
+        let others = cut::others(scene, bridge, bound.wish.adopt, &ports, Some(&port.name));
+        let what = format!("changing the {} of port {}", noun(&to), port.name);
+        let cut = Cut { target: &target, what: &what, policy: bound.document.disruption, ports, others };
+        if let Some(leave) = cut::leave(scene, &cut, findings) {
+            findings.let_through(&target, owner, Change::Set { from, to }, leave);
+        }
     }
     replug(scene, bridge, port, one, owner, findings);
     if findings.steps.len() == before {
@@ -132,15 +142,12 @@ fn settings(port: &Port, one: &Wanted<'_>) -> Vec<Setting> {
     wanted
 }
 
-/// Why a setting of a port on the management path must not be changed.
-fn blocks(scene: &Scene<'_>, port: &Port, one: &Wanted<'_>, to: &Setting) -> Option<String> {
-    let cuts = match to {
+/// Whether a setting stops the traffic of an existing port, and not only disturbs it.
+fn stops_traffic(to: &Setting) -> bool {
+    match to {
+        Setting::BondMode(_) | Setting::Lacp(_) | Setting::Members(_) | Setting::Kind(_) => true,
         Setting::Vlan(_)
-        | Setting::BondMode(_)
-        | Setting::Lacp(_)
-        | Setting::Members(_)
-        | Setting::Kind(_) => true,
-        Setting::Owner(_)
+        | Setting::Owner(_)
         | Setting::OtherConfig(..)
         | Setting::ExternalId(..)
         | Setting::FailMode(_)
@@ -152,15 +159,48 @@ fn blocks(scene: &Scene<'_>, port: &Port, one: &Wanted<'_>, to: &Setting) -> Opt
         | Setting::InterfaceOption(..)
         | Setting::Qos(_)
         | Setting::Policing(_) => false,
-    };
-    if !cuts || one.uplink.is_some_and(|uplink| uplink.allow_management_path) {
-        return None;
     }
-    let there = port.interfaces.iter();
-    let found = there.into_iter().find_map(|interface| Some((interface, scene.carries_the_node(interface)?)));
-    found.map(|(interface, why)| {
-        format!("{} {why}; changing its {} could cut the node off", interface.name, noun(to))
-    })
+}
+
+/// Why a setting of a port on the management path must not be changed. Limits and options of a port matter only if the node
+/// is reached over this very port.
+fn blocks(
+    scene: &Scene<'_>,
+    wish: &BridgeWish,
+    bridge: &Bridge,
+    port: &Port,
+    one: &Wanted<'_>,
+    to: &Setting,
+) -> Option<String> {
+    let of_this = || {
+        let allowed = path::is_allowed(wish);
+        path::reached_through(scene, None, bridge, port).filter(|_| !allowed)
+    };
+    let of_any = || {
+        let found = port
+            .interfaces
+            .iter()
+            .find_map(|one| Some(format!("{} {}", one.name, scene.carries_the_node(one)?)));
+        found.filter(|_| !one.uplink.is_some_and(|uplink| uplink.allow_management_path))
+    };
+    let why = match to {
+        Setting::Vlan(_)
+        | Setting::BondMode(_)
+        | Setting::Lacp(_)
+        | Setting::Members(_)
+        | Setting::Kind(_) => of_any()?,
+        Setting::InterfaceOption(..) | Setting::Qos(_) | Setting::Policing(_) => of_this()?,
+        Setting::Owner(_)
+        | Setting::OtherConfig(..)
+        | Setting::ExternalId(..)
+        | Setting::FailMode(_)
+        | Setting::Stp(_)
+        | Setting::Rstp(_)
+        | Setting::McastSnooping(_)
+        | Setting::FloodVlans(_)
+        | Setting::MtuRequest(_) => return None,
+    };
+    Some(format!("{why}; changing its {} could cut the node off", noun(to)))
 }
 
 fn noun(setting: &Setting) -> &'static str {
@@ -210,7 +250,14 @@ fn does_it_work(scene: &Scene<'_>, port: &Port, target: &Target, findings: &mut 
 }
 
 /// A port that is not on the bridge; false if it cannot be added.
-fn add(scene: &Scene<'_>, bridge: &str, owner: &str, one: &Wanted<'_>, work: &mut Work) -> bool {
+fn add(
+    scene: &Scene<'_>,
+    bound: &Bound<'_, BridgeWish>,
+    found: Option<&Bridge>,
+    one: &Wanted<'_>,
+    work: &mut Work,
+) -> bool {
+    let (bridge, owner) = (bound.wish.name.as_str(), bound.document.name.as_str());
     let target = Target::port(bridge, &one.name);
     if let Some((other, _)) = scene.ovs.port(&one.name) {
         let what = format!("bridge {} has a port of this name", other.name);
@@ -233,11 +280,30 @@ fn add(scene: &Scene<'_>, bridge: &str, owner: &str, one: &Wanted<'_>, work: &mu
     if !free {
         return false;
     }
+    if let Some(why) = found.and_then(|found| second_way_out(scene, bound.wish, found, one)) {
+        work.findings.obstacle(&target, Reason::ManagementPath, why, path::ALLOW);
+        return false;
+    }
     if one.uplink.is_some() {
         uplink::set_up(scene, one, &mut work.set_up);
     }
     work.findings.change(&target, owner, Change::AddPort { to: new_port(scene, one) });
     true
+}
+
+/// Why an uplink must not join the one by which the node is reached: without a spanning tree, both may make a loop. Uplinks
+/// that the policy lists are looked at together elsewhere.
+fn second_way_out(scene: &Scene<'_>, wish: &BridgeWish, bridge: &Bridge, one: &Wanted<'_>) -> Option<String> {
+    if one.uplink.is_none() || bridge.stp || bridge.rstp {
+        return None;
+    }
+    let listed = |port: &Port| wish.ports.iter().any(|listed| listed.name == port.name);
+    let other = bridge.others().find(|port| path::is_nic(scene, port) && !listed(port))?;
+    let why = path::on_path(scene, wish, bridge)?;
+    Some(format!(
+        "{why}, and port {} is on the bridge; a second uplink could make a loop and cut the node off",
+        other.name
+    ))
 }
 
 fn name_is_free(scene: &Scene<'_>, one: &Wanted<'_>, target: &Target, findings: &mut Findings) -> bool {

@@ -1,7 +1,7 @@
 //! Ports that are only leftovers: their netdev, or the network namespace of their pod, is gone. Ours are removed after a
 //! time of grace; others' only if the policy lists who they name as their owner.
 
-use super::Scene;
+use super::{Scene, cut};
 use crate::desired::Document;
 use crate::ovs::{Change, Collect, FOREIGN_OWNER_KEY, Key, OWNER_KEY, Port, Target};
 use crate::step::{self, Disruption, Step};
@@ -11,7 +11,8 @@ fn due(scene: &Scene<'_>, port: &Port) -> Option<(Key, u64)> {
     let gone_for = port.gone_for?;
     let collect = wish(scene);
     let grace = collect.map_or_else(|| Collect::default().grace_seconds, |collect| collect.grace_seconds);
-    if gone_for < grace {
+    // A representor outlives the pod that had the VF, and the next one may have it already.
+    if gone_for < grace || !cut::users(scene, &[port]).is_empty() {
         return None;
     }
     let key = |key: &str, value: &str| Key { key: key.to_owned(), value: value.to_owned() };
