@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::id::{PciAddress, VfRef};
-use crate::observed::{Link, Observed, PathSeen, Session, Sight, Vf};
+use crate::observed::{Link, Netdev, Observed, PathSeen, Session, Sight, Vf};
 use crate::ovs::Bridge;
 
 /// API server port that counts without configuration.
@@ -46,57 +46,73 @@ impl ManagementPath {
     }
 }
 
-/// Finds the management path: what shows itself now, and what was last seen as long as that counts.
+/// Finds the management path: what shows itself now, and what was last seen as far as that counts.
 pub fn management_path(observed: &Observed) -> ManagementPath {
     let mut path = shown(observed);
-    if let Some(last) = still_counts(observed, &path) {
-        let worded = |why: &String| format!("{why}, as last seen");
-        for (name, why) in &last.netdevs {
-            path.netdevs.entry(name.clone()).or_insert_with(|| worded(why));
-        }
-        for (address, why) in &last.functions {
-            path.functions.entry(*address).or_insert_with(|| worded(why));
-        }
+    let last = still_counts(observed, &path);
+    let worded = |why: &String| format!("{why}, as last seen");
+    for (name, why) in &last.netdevs {
+        path.netdevs.entry(name.clone()).or_insert_with(|| worded(why));
+    }
+    for (address, why) in &last.functions {
+        path.functions.entry(*address).or_insert_with(|| worded(why));
     }
     path
 }
 
-/// What is to be remembered of the path for observations to come. What is only protected because nobody can tell is not
-/// added.
+/// What is to be remembered of the path for observations to come: functions, and the bridges, bonds and the like above them.
+/// What is only protected because nobody can tell is not added.
 pub fn to_remember(observed: &Observed) -> PathSeen {
     let path = shown(observed);
-    let mut seen = still_counts(observed, &path).cloned().unwrap_or_default();
+    let mut seen = still_counts(observed, &path);
     let guessed = observed.ovs.is_none() && observed.links.iter().any(is_ovs_internal);
     if path.unseen.is_none() && !guessed {
-        seen.netdevs.extend(path.netdevs);
+        let pods = |name: &String| {
+            let link = observed.link(name);
+            link.is_some_and(|link| matches!(link.kind.as_deref(), Some("veth" | "tun")))
+        };
+        seen.netdevs.extend(path.netdevs.into_iter().filter(|(name, _)| !pods(name)));
         seen.functions.extend(path.functions);
     }
     seen
 }
 
-/// The path that was last seen, unless what is shown now takes its place.
-fn still_counts<'a>(observed: &'a Observed, shown: &ManagementPath) -> Option<&'a PathSeen> {
-    let last = observed.management.last_seen.as_ref()?;
-    let gone = |address: &&PciAddress| !shown.functions.contains_key(*address);
-    let kept = shown.netdevs.is_empty()
-        || shown.unseen.is_some()
-        || last.functions.keys().filter(gone).any(|address| is_dark(observed, *address));
-    kept.then_some(last)
+/// What of the path that was last seen still counts: all of it while nothing shows a path; else the functions that are there
+/// and have lost their carrier, with what is above them. Whatever ran over those may come back with the cable.
+fn still_counts(observed: &Observed, shown: &ManagementPath) -> PathSeen {
+    let Some(last) = &observed.management.last_seen else { return PathSeen::default() };
+    if shown.netdevs.is_empty() || shown.unseen.is_some() {
+        return last.clone();
+    }
+    let dark = |address: &PciAddress| !shown.functions.contains_key(address) && is_dark(observed, *address);
+    let functions: BTreeMap<PciAddress, String> =
+        last.functions.iter().filter(|(address, _)| dark(address)).map(owned).collect();
+    let above = |name: &str| {
+        let mut under = BTreeMap::new();
+        descend(observed, name, "", &mut under);
+        under.keys().filter_map(|name| function_of(observed, name)).any(|one| functions.contains_key(&one))
+    };
+    let netdevs = last.netdevs.iter().filter(|(name, _)| above(name)).map(owned).collect();
+    PathSeen { netdevs, functions }
 }
 
-/// Whether a function shows no carrier: whatever ran over it may come back with the cable.
+fn owned<K: Clone>((key, why): (&K, &String)) -> (K, String) {
+    (key.clone(), why.clone())
+}
+
+/// Whether a port or VF is set up and has no carrier. Of functions that are neither it is not known.
 fn is_dark(observed: &Observed, address: PciAddress) -> bool {
-    let in_pf = |pf: &crate::observed::Pf| {
-        if pf.address == address {
-            return Some(pf.netdevs.clone());
-        }
-        pf.vfs.iter().find(|vf| vf.address == address).map(|vf| vf.netdevs.clone())
-    };
-    match observed.pfs.iter().find_map(in_pf) {
-        Some(netdevs) => !netdevs.iter().any(|netdev| netdev.carrier == Some(true)),
-        // Of other functions only whether they have a netdev is known.
-        None => !observed.links.iter().any(|link| link.pci == Some(address)),
-    }
+    let netdevs = observed.pfs.iter().find_map(|pf| {
+        let of_vf = || pf.vfs.iter().find(|vf| vf.address == address).map(|vf| vf.netdevs.as_slice());
+        if pf.address == address { Some(pf.netdevs.as_slice()) } else { of_vf() }
+    });
+    let lost = |netdev: &Netdev| netdev.up.is(&true) && netdev.carrier != Some(true);
+    netdevs.and_then(<[Netdev]>::first).is_some_and(lost)
+}
+
+/// The function that a netdev is of.
+fn function_of(observed: &Observed, name: &str) -> Option<PciAddress> {
+    observed.link(name).and_then(|link| link.pci).or_else(|| owner(observed, name))
 }
 
 fn shown(observed: &Observed) -> ManagementPath {
@@ -111,8 +127,7 @@ fn shown(observed: &Observed) -> ManagementPath {
     // What it starts at says so, also where it is below another start.
     path.netdevs.extend(starts);
     for (name, why) in &path.netdevs {
-        if let Some(address) = observed.link(name).and_then(|link| link.pci).or_else(|| owner(observed, name))
-        {
+        if let Some(address) = function_of(observed, name) {
             path.functions.entry(address).or_insert_with(|| why.clone());
         }
     }
@@ -145,7 +160,7 @@ pub(crate) fn below<'a>(observed: &Observed, netdevs: impl Iterator<Item = &'a s
             continue;
         }
         due.extend(made_of(observed, &name));
-        let function = observed.link(&name).and_then(|link| link.pci).or_else(|| owner(observed, &name));
+        let function = function_of(observed, &name);
         for pf in &observed.pfs {
             let is_of = |vf: &&Vf| vf.representor.as_ref() == Some(&name) || function == Some(vf.address);
             match pf.vfs.iter().find(is_of) {

@@ -86,7 +86,9 @@ impl PfPlanner<'_> {
     fn leave_for_mtu(&self, current: u32, target: u32, own: &mut Findings) -> Option<Leave> {
         let keeps = self.profile.and_then(|profile| profile.mtu_keeps_vfs.as_ref());
         // VFs that this plan makes first are nobody's yet.
-        let noticed = may_be_in_use(self.pf, self.context.observed);
+        let observed = self.context.observed;
+        let known = self.pf.netdev().is_some_and(|netdev| observed.link(&netdev.name).is_some());
+        let noticed = !self.pf.vfs.is_empty() || (known && may_be_in_use(self.pf, observed));
         let resets = !keeps.is_some_and(|keeps| keeps.value) && noticed;
         let larger = |vf: &Vf| {
             vf.netdevs.first().is_none_or(|netdev| netdev.mtu.known().is_none_or(|mtu| *mtu > target))

@@ -64,12 +64,15 @@ fn main() -> ExitCode {
         }}),
     );
     let stop = CancellationToken::new();
-    let running = runtime.block_on(async {
+    let cluster = runtime.block_on(async {
         let config = kube::Config::new(rig.api.url().parse().unwrap());
         let connection = connect_with(config, NodeName::new("worker-1").unwrap()).await.unwrap();
-        let cluster = Cluster::new(connection, Patience::default(), Pace::default(), None, &stop);
-        only_switch::start(folder.path(), &switch, &cluster, &stop)
+        Cluster::new(connection, Patience::default(), Pace::default(), None, &stop)
     });
+    let running = {
+        let _runtime = runtime.enter();
+        only_switch::start(folder.path(), &switch, &cluster, &stop)
+    };
     rig.server.vsctl(&["wait-until", "mirror", "tap", "name=tap"]);
     for number in 0..OTHERS {
         rig.port(&format!("o{number}"), &rig.pod(&format!("other-{number}"), "other"));

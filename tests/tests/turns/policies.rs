@@ -31,6 +31,8 @@ const STATE: &str = "/apis/portwright.dev/v1alpha1/nodestates/worker-1";
 const CALM: &str = "calm";
 /// The policy that evicts, of the second port. It comes later in the order in which places are got.
 const EVICTING: &str = "evicting";
+/// One that evicts nobody and lets the node take no new pods meanwhile. It comes first.
+const CORDONING: &str = "a-cordoning";
 
 fn port(number: u8) -> PciAddress {
     PciAddress { bus: 0x3b, function: number, ..PciAddress::default() }
@@ -41,7 +43,8 @@ fn vf(number: u8, index: u16) -> VfRef {
 }
 
 fn policy(name: &str, number: u8, vfs: u16) -> Value {
-    let (disruption, cordon) = if name == EVICTING { ("Evict", true) } else { ("WhenIdle", false) };
+    let disruption = if name == EVICTING { "Evict" } else { "WhenIdle" };
+    let cordon = name != CALM;
     json!({"kind": "NodePolicy", "metadata": {"name": name}, "spec": {
         "nodeSelector": {"matchLabels": {"role": "worker"}},
         "disruption": disruption, "cordon": cordon, "maxUnavailable": 1,
@@ -85,7 +88,12 @@ impl World {
 
     /// Both policies want so many VFs.
     fn want(&self, vfs: u16) {
-        for (number, name) in [(0, CALM), (1, EVICTING)] {
+        self.want_of([CALM, EVICTING], vfs);
+    }
+
+    /// These policies want so many VFs of one port each.
+    fn want_of(&self, policies: [&str; 2], vfs: u16) {
+        for (number, name) in (0..).zip(policies) {
             self.api.put(
                 &format!("/apis/portwright.dev/v1alpha1/nodepolicies/{name}"),
                 policy(name, number, vfs),
@@ -219,6 +227,31 @@ async fn a_policy_without_a_place_waits_and_the_other_one_goes_on() {
     assert!(world.api.get(&pod_path("web/b-0")).is_some(), "it has none of the VFs");
     assert_eq!(world.api.requests("/eviction").len(), 1);
     assert!(was_cordoned(&world), "the policy says so, in its place");
+    other.stop.cancel();
+    other.handle.ended().await;
+    world.end(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cordon_ends_with_the_place_that_it_was_for() {
+    let world = World::new().await;
+    world.want_of([CORDONING, EVICTING], 2);
+    let mut running = world.start(None).await;
+    running.has(2).await;
+    let mut other = Node::start(&world.api, "worker-2");
+    other.ask(places(&[(EVICTING, MaxUnavailable::Nodes(1))]));
+    other.granted().await;
+    world.want_of([CORDONING, EVICTING], 3);
+    let done = |state: &Value| ready(state, CORDONING).is_some_and(|(status, _)| status == "True");
+    world.api.wait_for_within(WITHIN, STATE, |state| done(state) && world.counts() == [3, 2]).await;
+    let free = |node: &Value| node["spec"]["unschedulable"].is_null();
+    world.api.wait_for_within(WITHIN, &node_path("worker-1"), free).await;
+    assert!(was_cordoned(&world), "it was, in its place");
+    assert_eq!(world.counts(), [3, 2], "the other policy still waits");
+
+    other.done();
+    running.has(3).await;
+    world.api.wait_gone(&format!("{LEASES}/{}", lease_name(EVICTING, 0))).await;
     other.stop.cancel();
     other.handle.ended().await;
     world.end(running).await;

@@ -91,6 +91,12 @@ impl NodeView {
             .then(|| self.patch([(CORDONED, json!(policies.join(",")))], Some(spec)))
     }
 
+    /// Whether our cordon is for any of these policies.
+    pub(super) fn is_cordoned_for(&self, policies: &BTreeSet<String>) -> bool {
+        let named = self.cordoned.iter().flat_map(|names| names.split(','));
+        named.map(str::trim).any(|name| policies.contains(name))
+    }
+
     /// The patch that takes our cordon away; none if there is none of ours.
     pub(super) fn uncordon(&self) -> Option<Json> {
         self.cordoned.as_ref()?;

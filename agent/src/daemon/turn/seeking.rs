@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
+use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::PodName;
@@ -71,6 +72,12 @@ impl Serving<'_> {
         }
         let missing = self.all_places(due).await?.err();
         let placed = self.placed();
+        let cordon = !self.wanted.cordon.is_disjoint(&placed);
+        // A cordon ends with the place that it was for, also while other places are waited for. What a crash has left may be for
+        // a place that is still ours to be found.
+        if !cordon && (self.is_full() || !view.is_cordoned_for(&self.wanted.cordon)) {
+            self.patch_cordon(view.uncordon(), cordon).await?;
+        }
         // A place that may be had in a moment is waited for: one disruption is better than two.
         let waits = placed.is_empty() || !(self.is_granted() || self.is_full());
         self.missing = match missing {
@@ -83,20 +90,21 @@ impl Serving<'_> {
         } else {
             Basis::Places
         };
-        let cordon = !self.wanted.cordon.is_disjoint(&placed);
-        let patch = match (cordon, &self.missing) {
-            (true, _) => view.cordon(placed.iter()),
-            // What a crash has left may be for a place that is still sought.
-            (false, Some(_)) => None,
-            (false, None) => view.uncordon(),
-        };
+        if cordon {
+            let patch = view.cordon(placed.intersection(&self.wanted.cordon));
+            self.patch_cordon(patch, cordon).await?;
+        }
+        self.evict(due).await;
+        Ok(Ok(basis))
+    }
+
+    async fn patch_cordon(&mut self, patch: Option<Json>, cordon: bool) -> Result<(), TurnError> {
         if let Some(patch) = patch {
             let node = self.calls.patch_node(&patch).await?;
             self.see_node(NodeView::read(&node));
             tracing::info!(node = self.calls.node, cordon, "the node's cordon has changed");
         }
-        self.evict(due).await;
-        Ok(Ok(basis))
+        Ok(())
     }
 
     /// Gets a place of every policy, one after another in the order of their names: no two nodes wait for one another.
