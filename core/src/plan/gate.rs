@@ -24,6 +24,21 @@ pub(super) struct Permit<'a> {
     pub(super) pods: Option<&'a BTreeMap<String, Pod>>,
 }
 
+/// What a change that is let through costs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leave {
+    /// What it disrupts.
+    pub(super) disruption: Disruption,
+    /// Whether it takes VFs from their users by force.
+    pub(super) force: bool,
+}
+
+impl Default for Leave {
+    fn default() -> Self {
+        Self { disruption: Disruption::None, force: false }
+    }
+}
+
 /// Why a change is not let through.
 #[derive(Debug)]
 pub(super) struct Refusal {

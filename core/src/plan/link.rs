@@ -2,7 +2,7 @@
 //! drivers reset the port for either, which cuts its VFs off for seconds: that waits for their users.
 
 use super::Findings;
-use super::gate::{Request, gate};
+use super::gate::{Leave, Request, gate};
 use super::pf::PfPlanner;
 use crate::affected::may_be_in_use;
 use crate::fact::{Absence, Fact};
@@ -17,21 +17,6 @@ pub(super) struct Link {
     pub(super) mtu: Option<u32>,
     /// Whether it is up. Some VF drivers must not probe before that.
     pub(super) up: bool,
-}
-
-/// What a change that is let through costs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Leave {
-    /// What it disrupts.
-    pub(super) disruption: Disruption,
-    /// Whether it takes VFs from their users by force.
-    pub(super) force: bool,
-}
-
-impl Default for Leave {
-    fn default() -> Self {
-        Self { disruption: Disruption::None, force: false }
-    }
 }
 
 impl PfPlanner<'_> {

@@ -3,8 +3,8 @@
 //! PF up before VF drivers probe; MTU raised first and lowered last; autoprobe off around the creation so that each VF is
 //! probed once, with its MAC in place; e-switch where its driver allows it.
 
-use super::gate::Permit;
-use super::link::{Leave, Link};
+use super::gate::{Leave, Permit};
+use super::link::Link;
 use super::preflight::for_user_space;
 use super::remake::Remake;
 use super::{Context, Findings, on_management_path};

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use portwright_core::observed::{Pf, Problem, RememberedVf, Vf};
 use portwright_core::{Object, PciAddress, VfRef};
 
-pub(crate) use self::path::{keep_path, path_seen};
+pub(crate) use self::path::{note_path, path_seen};
 pub(crate) use self::recall::recall;
 use self::record::{ParseError, Record, ThisBoot};
 use self::udev::Named;

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use portwright_core::Object;
 use portwright_core::drive::chain;
+use portwright_core::management::to_remember;
 use portwright_core::observed::{PathSeen, Problem};
+use portwright_core::{Object, Observed};
 
 use crate::root::Root;
 use crate::write::{self, WriteError};
@@ -40,8 +41,20 @@ pub(crate) fn path_seen(root: &Root, state_dir: &Path, problems: &mut Vec<Proble
     }
 }
 
-/// Writes it.
-pub(crate) fn keep_path(state_dir: &Path, seen: &PathSeen) -> Result<(), WriteError> {
+/// Keeps what the node is reached over, for times when nothing shows it; written only when it runs over something else.
+pub(crate) fn note_path(state_dir: &Path, observed: &mut Observed) {
+    let now = to_remember(observed);
+    let kept = observed.management.last_seen.as_ref();
+    if now == PathSeen::default() || kept.is_some_and(|kept| kept.runs_as(&now)) {
+        return;
+    }
+    if let Err(error) = keep(state_dir, &now) {
+        observed.problems.push(Problem { object: Object::Node, reason: chain(&error) });
+    }
+    observed.management.last_seen = Some(now);
+}
+
+fn keep(state_dir: &Path, seen: &PathSeen) -> Result<(), WriteError> {
     let text = serde_json::to_vec_pretty(seen).unwrap_or_default();
     write::replace(&file(state_dir), &text, 0o600, 0o700)
 }

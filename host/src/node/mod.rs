@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portwright_core::drive::{Node, RunError};
-use portwright_core::management::{ManagementPath, management_path, to_remember};
-use portwright_core::observed::{PathSeen, Pf, Problem};
+use portwright_core::management::{ManagementPath, management_path};
+use portwright_core::observed::{Pf, Problem};
 use portwright_core::profile::Profile;
 use portwright_core::{Change, Disruption, Object, Observed, PciAddress, Profiles, Step, VfRef};
 
@@ -17,7 +17,7 @@ use self::crew::{Crew, Work, claim};
 use crate::child::{ChildError, Command, Launcher, Writer, claimed};
 use crate::deadline::Deadline;
 use crate::inventory::{Beside, Observer};
-use crate::journal::{Journal, JournalError, keep_path};
+use crate::journal::{Journal, JournalError, note_path};
 use crate::lock::WriterLock;
 use crate::root::Root;
 use crate::run::{self, Checked, Done, HostError, Look};
@@ -256,20 +256,6 @@ impl HostNode {
         Ok((observed, beside.worked_on))
     }
 
-    /// Keeps what the node is reached over, for times when nothing shows it.
-    fn keep_path(&self, observed: &mut Observed) {
-        let now = to_remember(observed);
-        let kept = observed.management.last_seen.as_ref();
-        if now == PathSeen::default() || kept.is_some_and(|kept| kept.runs_as(&now)) {
-            return;
-        }
-        if let Err(error) = keep_path(self.shared.observer.state_dir(), &now) {
-            let reason = portwright_core::drive::chain(&error);
-            observed.problems.push(Problem { object: Object::Node, reason });
-        }
-        observed.management.last_seen = Some(now);
-    }
-
     /// Notes which VFs somebody has, or whose netdevs are away. What cannot be noted is a problem: nothing will be put back
     /// that the journal does not know of. A VF whose netdev steps take away for a moment has not been given to anybody.
     fn note_away(&self, observed: &mut Observed, worked_on: &BTreeSet<PciAddress>) {
@@ -372,7 +358,7 @@ impl Node for HostNode {
                 observed.problems.push(Problem { object: Object::Pci(pf.address), reason });
             }
         }
-        self.keep_path(&mut observed);
+        note_path(self.shared.observer.state_dir(), &mut observed);
         self.seen = Arc::new(observed.clone());
         self.path = Some(management_path(&observed));
         self.fresh.clear();

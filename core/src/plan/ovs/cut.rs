@@ -11,7 +11,7 @@ use crate::desired::DisruptionPolicy;
 use crate::id::VfRef;
 use crate::ovs::{Bridge, Change, Port, Target};
 use crate::plan::Findings;
-use crate::plan::gate::{Permit, Request, gate};
+use crate::plan::gate::{Leave, Permit, Request, gate};
 use crate::step::Disruption;
 use crate::usage::{Use, connected, uses_beside};
 
@@ -27,13 +27,6 @@ pub(super) struct Cut<'a> {
     pub(super) ports: Vec<&'a Port>,
     /// Names of those that are not ours.
     pub(super) others: Vec<&'a str>,
-}
-
-/// What a change that is let through costs.
-#[derive(Clone, Copy)]
-pub(super) struct Leave {
-    disruption: Disruption,
-    force: bool,
 }
 
 impl Findings {
@@ -115,7 +108,7 @@ pub(super) fn users(scene: &Scene<'_>, ports: &[&Port]) -> Vec<(VfRef, Vec<Use>)
 /// Lets a change through, or says what is in the way. Where nothing is cut, it disrupts nobody.
 pub(super) fn leave(scene: &Scene<'_>, cut: &Cut<'_>, findings: &mut Findings) -> Option<Leave> {
     if cut.ports.is_empty() {
-        return Some(Leave { disruption: Disruption::None, force: false });
+        return Some(Leave::default());
     }
     ask(scene, cut, findings)
 }
